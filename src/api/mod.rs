@@ -1,0 +1,10 @@
+//! Layer 1: the client's vocabulary, whatever protocol carries it.
+//!
+//! A [`Request`] is what a client asks, a [`Reply`] what it gets. Frames, lines, the client library and the
+//! embedded cluster all speak these; `wire` turns them into bytes. Pure: no clock, thread or socket.
+
+mod error;
+mod request;
+
+pub use error::{Applied, Error, ErrorCode};
+pub use request::{Found, Leader, Outcome, PeerStatus, Reply, Request, Status};

@@ -1,0 +1,88 @@
+//! Every bound and format constant, in one place.
+//!
+//! *Format constants* are what decode, recovery and apply consult: every node must have the same, so changing one
+//! needs a new format version. *Bounds* guard admission and memory; those that an operator may want to move are
+//! settings whose defaults stand here. What happens when each is reached is said beside it.
+
+use std::time::Duration;
+
+// ---- format constants --------------------------------------------------------------------------------------
+
+/// Version of everything in a data directory. A directory of another version is refused at start.
+pub const DATA_FORMAT_VERSION: u32 = 1;
+/// Version of the envelope in a log entry. A node that applies an unknown version stops; it never skips.
+pub const ENVELOPE_VERSION: u32 = 1;
+/// Feature level of the peers' protocol; two nodes speak the lower of theirs.
+pub const PEER_PROTOCOL_LEVEL: u32 = 1;
+/// The oldest level this version still speaks. A peer below it is refused in the hello.
+pub const PEER_PROTOCOL_LEVEL_MIN: u32 = 1;
+/// Longest key, in bytes; also what recovery and apply accept. Reached: `key_too_large`.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// Longest value, in bytes. Reached: `value_too_large`.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Most operations in one atomic command. Reached: `bad_arguments`.
+pub const COMMAND_OPERATIONS_MAX: usize = 1024;
+/// Longest data of one log entry: a command with the largest key and value, and room for the envelope.
+pub const ENTRY_DATA_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 4 * 1024;
+
+// ---- wire --------------------------------------------------------------------------------------------------
+
+/// Longest frame, in bytes, without its 4 bytes of length. Reached: the connection is closed and counted; an
+/// answer that would pass it becomes `result_too_large`.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest line, in bytes: verb, key and value with every byte written as `\xHH`, quotes and spaces.
+/// Reached: `line_too_long`, then the connection is closed.
+pub const LINE_BYTES_MAX: usize = 4 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + 64;
+/// Longest first frame of a peer (its hello). Reached: closed and counted.
+pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// Entries in one append message are cut at this many bytes; one larger entry goes alone.
+pub const APPEND_BYTES_MAX: usize = 256 * 1024;
+/// Client commands in one log entry are cut at this many bytes of keys and values; one larger command goes alone.
+pub const BATCH_BYTES_MAX: usize = 128 * 1024;
+/// Keys in one page of a listing that is not asked for a smaller one, when it is paged for a line client.
+pub const PAGE_KEYS_DEFAULT: usize = 1000;
+
+// ---- connections (defaults of settings) --------------------------------------------------------------------
+
+/// Connections of clients. Reached: accepting pauses until one closes. The descriptor limit may bound it lower.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Bytes that one connection may have buffered, in and out together, before it is no longer read; a connection
+/// whose unread answers pass twice this is dropped.
+pub const CONNECTION_BUFFERED_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Bytes buffered by all connections together. Reached: clients are not read until it falls.
+pub const BUFFERED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Requests of one connection that wait for their answer. Reached: it is not read until one is answered.
+pub const CONNECTION_REQUESTS_MAX: usize = 1024;
+/// Requests of all connections that wait for their answer. Reached: `busy`.
+pub const REQUESTS_MAX: usize = 65_536;
+/// A peer's hello must be complete within this time of the connection. Reached: closed.
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+/// A frame or line that has begun must be complete within this time. Reached: closed.
+pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+/// A client that leaves its answers unread for this long is dropped.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+// ---- consensus (defaults of settings) ----------------------------------------------------------------------
+
+pub const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(150);
+pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(300);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
+/// Bytes of entries in flight to one follower. Reached: nothing more is sent to it until it acknowledges.
+pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Append messages in flight to one follower.
+pub const WINDOW_MESSAGES_MAX: usize = 256;
+/// Bytes of entries kept in memory for followers and for applying; older ones are fetched from the segments.
+pub const LOG_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of entries that may be appended but not committed. Reached: writes answer `busy`.
+pub const UNCOMMITTED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A leader whose disk has not answered for this long steps down (SAFETY: its heartbeats would hide it).
+pub const PERSIST_STALL: Duration = Duration::from_secs(2);
+/// A request that is not answered after this long answers `timeout` or `outcome_unknown`.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of entries read from the segments at once.
+pub const FETCH_BYTES_MAX: usize = 1024 * 1024;
+
+// ---- disk --------------------------------------------------------------------------------------------------
+
+/// Size of a log segment, in bytes: the default of a setting; a segment's own header says its size.
+pub const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;

@@ -1,0 +1,20 @@
+//! Layer 0: the vocabulary that every other layer shares.
+//!
+//! Ids are newtypes, so that a term is never passed for an index; the shapes of what the log holds; every bound
+//! and format constant in one place; a seeded generator; and time as a number that is handed in. Nothing here
+//! touches a clock, a thread, a socket or a file.
+
+pub mod entry;
+pub mod ids;
+pub mod limits;
+pub mod members;
+pub mod moment;
+pub mod random;
+pub mod role;
+
+pub use entry::{Command, Entry, EntryKind, Envelope, HardState, Operation};
+pub use ids::{ClusterId, InstanceId, LogIndex, NodeId, PersistSeq, Revision, Term};
+pub use members::{Member, Members};
+pub use moment::Moment;
+pub use random::Random;
+pub use role::Role;

@@ -1,0 +1,176 @@
+//! The contract between consensus and its driver, on one page.
+//!
+//! ```text
+//! loop {
+//!     let event = inbox.receive_until(next_tick);          // peers, clients, completions, the clock
+//!     raft.step(clock.now(), input_of(event), &mut out);   // any number of steps, then:
+//!     for p in out.persists  { wal.queue(p) }              // 1. in order; never reordered, never merged across
+//!     for m in out.send      { net.send(m) }               // 2. at once, in parallel with the disk
+//!     for e in out.committed { kv.apply(e) }               // 3. in order, each exactly once since start
+//!     for f in out.fetches   { background.read(f) }        // 4. answered by Input::Fetched, in any order
+//!     answer(out.proposed, out.reads_ready, out.reads_failed, out.truncated_from);
+//! }
+//! the wal, first in, first out:   write, fdatasync, THEN send p.messages, THEN Input::Persisted { p.seq }
+//! ```
+//!
+//! The driver's duties:
+//! 1. Persists are made durable in the order given. `messages` of one leave only when it, and all before it, are
+//!    durable: they are what promises durability (append acknowledgements, votes, vote *requests*).
+//!    A persist may have no entries and no hard state: it only holds its messages back.
+//! 2. `Persisted { seq }` acknowledges `seq` and all before it. It names no log index: an index can be
+//!    overwritten while its old fsync is in flight.
+//! 3. A persist's first entry may have an index at or below what was persisted before: it then replaces
+//!    everything from there on.
+//! 4. `committed` is in order and without gaps. It may run ahead of the local fsync: a majority holds it.
+//! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
+//! 6. `now` never goes back. `Tick` comes at least every `Config::heartbeat / 2` or so; nothing is timed otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Message;
+use crate::base::{Entry, HardState, InstanceId, LogIndex, Members, NodeId, PersistSeq, Role, Term};
+
+/// What a node is told at start. Durations and bounds are settings; they may differ between nodes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub id: NodeId,
+    pub instance: InstanceId,
+    /// All members by the operator's flags, this node among them, ordered by id. It only bootstraps: once the
+    /// log has a Members entry, that wins. `cluster` is the id this node would mint if it led first.
+    pub bootstrap: Members,
+    pub election_timeout_min: Duration,
+    pub election_timeout_max: Duration,
+    pub heartbeat: Duration,
+    /// Steps down when its own disk has not acknowledged the oldest persist for this long.
+    pub persist_stall: Duration,
+    pub append_bytes_max: usize,
+    pub window_bytes_max: usize,
+    pub window_messages_max: usize,
+    pub log_memory_bytes_max: usize,
+    pub uncommitted_bytes_max: usize,
+    /// Seeds the choice of election timeouts.
+    pub seed: u64,
+}
+
+/// What recovery found on disk, already durable again.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    pub hard_state: HardState,
+    pub log: LogTail,
+    /// Every Members entry in the log, ascending, so that a truncation can fall back to the one before.
+    pub members: Vec<(LogIndex, Arc<Members>)>,
+}
+
+/// A log as it stands on disk: its terms in full, its entries only at the end.
+#[derive(Clone, Debug, Default)]
+pub struct LogTail {
+    /// (first index of the run, term), ascending in both: the term of every index, since terms rarely change.
+    pub term_runs: Vec<(LogIndex, Term)>,
+    pub last_index: LogIndex,
+    /// The last entries, consecutive, ending at `last_index`; at most `log_memory_bytes_max` of them.
+    pub entries: Vec<Entry>,
+}
+
+/// Names a batch of reads; chosen by the driver, echoed in `reads_ready` or `reads_failed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Everything that can happen to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// From a peer. `message.instance` is what the link's hello said.
+    Message(Message),
+    /// One `Commands` entry, encoded. Answered in the same step by `Outputs::proposed`.
+    Propose { data: Bytes },
+    /// A batch of linearizable reads (ReadIndex, Raft dissertation, section 6.4). Ready when this node is known
+    /// to have led after the read arrived, at an index that must be applied first.
+    Read { id: ReadId },
+    /// The wal has made `seq`, and all before it, durable.
+    Persisted { seq: PersistSeq },
+    /// Messages to `peer` may have been lost.
+    LinkDown { peer: NodeId },
+    /// The answer to a `Fetch`: consecutive entries from `lo`, at least one unless the read failed for now.
+    Fetched { lo: LogIndex, entries: Vec<Entry> },
+}
+
+/// What a step asks of the driver. Steps append; the driver empties it.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    pub persists: Vec<Persist>,
+    pub send: Vec<Message>,
+    pub committed: Vec<Entry>,
+    pub proposed: Option<Result<Proposed, ProposeRefused>>,
+    pub reads_ready: Vec<ReadReady>,
+    /// Leadership was lost before they could be confirmed. Nothing was read: they can be asked again.
+    pub reads_failed: Vec<ReadId>,
+    pub fetches: Vec<Fetch>,
+    /// Entries from here on were replaced: their proposals certainly never take effect. The lowest of the steps.
+    pub truncated_from: Option<LogIndex>,
+    pub role_changes: Vec<RoleChange>,
+}
+
+/// For the wal: make this durable, then send `messages`, then acknowledge `seq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    pub seq: PersistSeq,
+    /// Durable before `entries` are.
+    pub hard_state: Option<HardState>,
+    /// Consecutive.
+    pub entries: Vec<Entry>,
+    pub messages: Vec<Message>,
+}
+
+/// Where a proposal stands in the log. A waiting client is found by both, and its place in the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    pub index: LogIndex,
+    pub term: Term,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeRefused {
+    NotLeader,
+    /// `uncommitted_bytes_max` is reached.
+    Busy,
+}
+
+/// Answer the reads of `id` once `index` is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadReady {
+    pub id: ReadId,
+    pub index: LogIndex,
+}
+
+/// Read entries `lo..=hi` from the segments: as many as fit `FETCH_BYTES_MAX`, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub lo: LogIndex,
+    pub hi: LogIndex,
+}
+
+/// For the log of an operator, and for whoever must know who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleChange {
+    pub role: Role,
+    pub term: Term,
+    pub leader: Option<NodeId>,
+    /// Why, as the rest of a sentence: "no heartbeat from node 2 for 212 ms".
+    pub why: String,
+}
+
+/// What the rest of the node may know of consensus; cheap to take after every batch of steps.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub role: Role,
+    pub term: Term,
+    pub leader: Option<NodeId>,
+    pub commit: LogIndex,
+    pub last: LogIndex,
+    pub durable: LogIndex,
+    pub members: Arc<Members>,
+}

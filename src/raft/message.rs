@@ -1,0 +1,72 @@
+//! What nodes say to each other.
+
+use crate::base::{Entry, InstanceId, LogIndex, NodeId, Term};
+
+/// A message between two nodes. `term` is always the sender's current term, also in PreVote, so that no two
+/// readings of it exist (a rejection that carried another term is how PreVote gets stuck).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub from: NodeId,
+    pub to: NodeId,
+    /// The sender's data directory. The link's hello establishes it; `net` fills it in for what arrives.
+    /// What comes from another directory than the cluster knows under `from` counts in no quorum.
+    pub instance: InstanceId,
+    pub term: Term,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// "Would you vote for me in `proposed`?" (Raft dissertation, section 9.6). Changes nothing at the receiver.
+    PreVote {
+        proposed: Term,
+        last_index: LogIndex,
+        last_term: Term,
+    },
+    /// `log_is_empty`: the voter's own log is; a new cluster forms only when every member's is.
+    PreVoteReply {
+        proposed: Term,
+        granted: bool,
+        log_is_empty: bool,
+    },
+    /// Leaves only when the candidate's own term and vote are durable. `transfer`: the leader asked for it.
+    Vote {
+        last_index: LogIndex,
+        last_term: Term,
+        transfer: bool,
+    },
+    VoteReply {
+        granted: bool,
+        log_is_empty: bool,
+    },
+    /// Entries behind (`prev_index`, `prev_term`), consecutive. `round` names the leader's latest read round.
+    Append {
+        prev_index: LogIndex,
+        prev_term: Term,
+        entries: Vec<Entry>,
+        commit: LogIndex,
+        round: u64,
+    },
+    /// Leaves only when everything up to `matched`, and the term, is durable here: the prefix that this message
+    /// verified, never the end of the log.
+    AppendAccepted {
+        matched: LogIndex,
+        round: u64,
+    },
+    /// The entry at `prev_index` is missing or of another term. `hint_index`, `hint_term`: the follower's last
+    /// entry at or below `prev_index` whose term is not above the leader's `prev_term`; the leader goes back to it.
+    AppendRejected {
+        prev_index: LogIndex,
+        hint_index: LogIndex,
+        hint_term: Term,
+        round: u64,
+    },
+    /// Goes ahead of queued data. `commit` is at most what the leader knows to match at the receiver.
+    Heartbeat {
+        commit: LogIndex,
+        round: u64,
+    },
+    HeartbeatReply {
+        round: u64,
+    },
+}
