@@ -70,3 +70,14 @@ pub enum Body {
         round: u64,
     },
 }
+
+impl Message {
+    /// What it costs while it waits in a queue, in bytes; every budget of messages uses this.
+    pub fn cost_bytes(&self) -> usize {
+        let entries = match &self.body {
+            Body::Append { entries, .. } => entries.iter().map(Entry::cost_bytes).sum(),
+            _ => 0,
+        };
+        entries + 128
+    }
+}

@@ -1,0 +1,119 @@
+//! What goes into the `net` thread and what comes out of it. The embedded cluster speaks the same without sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::api::{Reply, Request};
+use crate::base::{ClusterId, NodeId, Term};
+use crate::raft::Message;
+
+/// Names one connection for its lifetime: a slot that is used again gets another generation, so that an answer to
+/// a closed connection never reaches its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Where a request came from and its place among the requests of that connection: where its answer must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    pub connection: ConnectionId,
+    pub sequence: u64,
+}
+
+/// The inbox of the `net` thread.
+#[derive(Debug)]
+pub enum NetEvent {
+    /// Exactly one for each `FromNet::Request`; dropped if the connection is gone.
+    Reply {
+        origin: Origin,
+        reply: Reply,
+    },
+    /// To `message.to`; dropped if its link is down or its queue is full (consensus is told by `LinkDown`).
+    Send {
+        message: Message,
+    },
+    /// A client's request for the leader of `term`; never sent twice.
+    Forward {
+        to: NodeId,
+        id: u64,
+        term: Term,
+        request: Request,
+    },
+    ForwardReply {
+        to: NodeId,
+        id: u64,
+        reply: Reply,
+    },
+    /// Dial these from now on, and nobody else. This node itself is not among them.
+    SetPeers {
+        peers: Vec<(NodeId, Arc<str>)>,
+    },
+    /// The log's first entry was learned: hellos name it from now on.
+    SetClusterId {
+        cluster: ClusterId,
+    },
+    /// Stop accepting and reading, write what is answered already, then end the loop.
+    Stop,
+}
+
+/// What the `net` thread tells consensus.
+#[derive(Debug)]
+pub enum FromNet {
+    /// Checked (`Request::check`) and within the limits. `forward`: it may be passed on to the leader.
+    Request {
+        origin: Origin,
+        request: Request,
+        forward: bool,
+    },
+    Raft {
+        message: Message,
+    },
+    /// A request that `from` passes on: to be taken only while this node leads in `term`.
+    Forwarded {
+        from: NodeId,
+        id: u64,
+        term: Term,
+        request: Request,
+    },
+    ForwardReply {
+        from: NodeId,
+        id: u64,
+        reply: Reply,
+    },
+    /// Our own dial to `peer` got through: what is sent now arrives.
+    LinkUp {
+        peer: NodeId,
+    },
+    /// What was sent to `peer` may be lost: the link broke, was never there, or its queue overflowed. Also for each failed dial.
+    LinkDown {
+        peer: NodeId,
+        why: String,
+    },
+}
+
+/// Where consensus and the wal put what `net` must do. One call is one wake at most, and none while `net` is awake.
+pub trait Outbox: Send + Sync {
+    /// Takes all of `events`, in order; never blocks.
+    fn send(&self, events: &mut Vec<NetEvent>);
+}
+
+/// Bytes of peers' messages that wait in the consensus inbox. `net` adds, consensus gives back, and `net` reads
+/// no peer while it is above its bound: a bound without a sender that blocks.
+#[derive(Clone, Debug, Default)]
+pub struct PeerCredit(Arc<AtomicUsize>);
+
+impl PeerCredit {
+    pub fn take(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn taken_bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
