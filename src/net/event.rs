@@ -93,6 +93,16 @@ pub enum FromNet {
     },
 }
 
+impl FromNet {
+    /// What this took from [`PeerCredit`] when it was delivered; whoever takes it from the inbox gives it back.
+    pub fn peer_cost_bytes(&self) -> usize {
+        match self {
+            FromNet::Raft { message } => message.cost_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// Where consensus and the wal put what `net` must do. One call is one wake at most, and none while `net` is awake.
 pub trait Outbox: Send + Sync {
     /// Takes all of `events`, in order; never blocks.
