@@ -2,4 +2,6 @@
 
 pub mod api;
 pub mod base;
+pub mod kv;
 pub mod raft;
+pub mod wire;
