@@ -23,8 +23,10 @@
 
 pub mod api;
 pub mod base;
+pub mod kv;
 pub mod net;
 pub mod raft;
+pub mod wire;
 
 /// The version of this program, as cargo knows it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
