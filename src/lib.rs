@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod base;
+pub mod cli;
 pub mod net;
 pub mod raft;
