@@ -13,7 +13,7 @@ use super::peer::{self, Hello};
 use super::{convert, legacy, walk};
 use crate::api::{Error, ErrorCode, Reply, Request};
 use crate::base::NodeId;
-use crate::base::limits::{FRAME_BYTES_MAX, MEMBERS_MAX, RESULT_KEYS_MAX};
+use crate::base::limits::{FRAME_BYTES_MAX, STATUS_PEERS_MAX, RESULT_KEYS_MAX};
 
 // Field numbers of `proto/raftkv.proto`, for what is looked at before it is decoded.
 const CLIENT_REQ: u32 = 14;
@@ -146,7 +146,7 @@ pub fn decode_reply(frame: Bytes) -> Result<(u64, Reply), BadFrame> {
 pub(super) fn check_response_counts(frame: &[u8], path: &[u32]) -> Result<(), BadFrame> {
     const LISTED_KEYS: [u32; 2] = [23, 1];
     const STATUS_PEERS: [u32; 2] = [24, 12];
-    for (what, field, max) in [("keys", LISTED_KEYS, RESULT_KEYS_MAX), ("peers", STATUS_PEERS, MEMBERS_MAX)] {
+    for (what, field, max) in [("keys", LISTED_KEYS, RESULT_KEYS_MAX), ("peers", STATUS_PEERS, STATUS_PEERS_MAX)] {
         let count = walk::count(frame, &[path, &field].concat());
         if count > max {
             return Err(BadFrame::new(format!("an answer of {count} {what}, the limit is {max}")));
