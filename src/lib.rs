@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod base;
+pub mod disk;
 pub mod raft;
