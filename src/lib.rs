@@ -24,8 +24,10 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod disk;
 pub mod kv;
 pub mod net;
+pub mod node;
 pub mod raft;
 pub mod wire;
 

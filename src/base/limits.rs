@@ -101,3 +101,12 @@ pub const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Smallest segment: two of the largest entries and room for the headers of their batches, with a margin. Below:
 /// the start is refused.
 pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// Payload of one batch of log records, with its header: what one write and one fsync make durable. Also bounds
+/// how far a torn write can reach. Reached: the rest goes into a further batch.
+pub const WAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest segment that recovery accepts, in bytes. A header that says more is damaged.
+pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Longest cluster name, in bytes. Reached: the node does not start.
+pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
+/// Longest identity file, in bytes. A longer one is damaged.
+pub const IDENTITY_BYTES_MAX: u64 = 4 * 1024;

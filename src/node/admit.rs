@@ -4,7 +4,7 @@
 //! log entries and all its reads share one confirmation.
 
 use crate::api::{ErrorCode, Leader, Reply, Request};
-use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_VERSION};
+use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_OPERATIONS_MAX, ENVELOPE_VERSION};
 use crate::base::{Command, Envelope, Operation, Role};
 
 use super::waiting::Waiter;
@@ -27,15 +27,16 @@ impl Batch {
     /// The writes as entries: each takes commands up to `BATCH_BYTES_MAX`, a larger command goes alone.
     pub fn take_entries(&mut self, cluster_time_ms: u64) -> Vec<(Vec<Waiter>, Envelope)> {
         let mut entries: Vec<(Vec<Waiter>, Envelope)> = Vec::new();
-        let mut room_bytes = 0;
+        let (mut room_bytes, mut room_operations) = (0, 0);
         for (waiter, operation) in self.writes.drain(..) {
             let bytes = operation_bytes(&operation);
-            if entries.is_empty() || bytes > room_bytes {
+            if entries.is_empty() || bytes > room_bytes || room_operations == 0 {
                 let envelope = Envelope { version: ENVELOPE_VERSION, cluster_time_ms, commands: Vec::new() };
                 entries.push((Vec::new(), envelope));
-                room_bytes = BATCH_BYTES_MAX;
+                (room_bytes, room_operations) = (BATCH_BYTES_MAX, ENVELOPE_OPERATIONS_MAX);
             }
             room_bytes = room_bytes.saturating_sub(bytes);
+            room_operations -= 1;
             let (waiters, envelope) = entries.last_mut().expect("one was pushed if there was none");
             waiters.push(waiter);
             envelope.commands.push(Command { operations: vec![operation], ..Command::default() });
@@ -75,7 +76,8 @@ pub fn judge(role: Role, leader: Option<Leader>, may_forward: bool) -> Verdict {
     }
 }
 
-pub const NO_LEADER: &str = "no leader is known to this node; an election takes part of a second if a majority is up, try again";
+pub const NO_LEADER: &str =
+    "no leader is known to this node; an election takes part of a second if a majority is up, try again";
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +96,8 @@ mod tests {
     #[test]
     fn writes_of_one_turn_share_entries_up_to_the_bound_and_keep_their_order() {
         let mut batch = Batch::default();
-        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 300, 200, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate() {
+        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 300, 200, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate()
+        {
             batch.add(client(sequence as u64), put(bytes));
         }
         let entries = batch.take_entries(7);

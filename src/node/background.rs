@@ -15,12 +15,13 @@ use super::core::{End, Ender};
 use super::wal::WalEvent;
 
 /// The inbox of the background thread.
-#[derive(Debug)]
 pub enum BackgroundEvent {
     PrepareSegment(SegmentJob),
     Fetch(Fetch),
-    /// The log's first entry is committed: from now on this directory belongs to that cluster.
-    RecordCluster { cluster: ClusterId },
+    /// The log's first entry is committed, and durable here: from now on this directory belongs to that cluster.
+    RecordCluster {
+        cluster: ClusterId,
+    },
     Stop,
 }
 

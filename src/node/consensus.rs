@@ -30,9 +30,14 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub enum ConsensusEvent {
     FromNet(FromNet),
     /// From the wal: `seq`, and all before it, is durable.
-    Persisted { seq: PersistSeq },
+    Persisted {
+        seq: PersistSeq,
+    },
     /// From the background thread: entries from `lo`; none if they can't be read now.
-    Fetched { lo: LogIndex, entries: Vec<Entry> },
+    Fetched {
+        lo: LogIndex,
+        entries: Vec<Entry>,
+    },
     /// Answer what is under way, take nothing new, then end.
     Stop,
     /// End at once, as if killed.
@@ -61,7 +66,9 @@ impl ConsensusLoop {
         loop {
             let first = if requests.is_empty() { self.receive_until(tick_at) } else { None };
             let now = clock::now();
-            for event in first.into_iter().chain(self.inbox.try_iter()) {
+            // A copy of the receiver, so that the handlers may borrow the rest.
+            let inbox = self.inbox.clone();
+            for event in first.into_iter().chain(inbox.try_iter()) {
                 match event {
                     ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => requests.push_back(request),
                     ConsensusEvent::FromNet(event) => self.on_peer(now, event, &mut effects),
@@ -127,7 +134,9 @@ impl ConsensusLoop {
             let peers = others.filter(|member| member.id != own).map(|member| (member.id, member.address.clone()));
             effects.net.push(NetEvent::SetPeers { peers: peers.collect() });
             effects.net.push(NetEvent::SetClusterId { cluster: members.cluster });
-            self.background(BackgroundEvent::RecordCluster { cluster: members.cluster });
+        }
+        if let Some(cluster) = effects.record_cluster.take() {
+            self.background(BackgroundEvent::RecordCluster { cluster });
         }
         if !effects.net.is_empty() {
             self.to_net.send(&mut effects.net);

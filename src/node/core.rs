@@ -71,7 +71,7 @@ pub struct OpenedCore {
 impl OpenedCore {
     /// Recovers the log. Everything that it returns is durable again.
     pub fn open(parts: CoreParts) -> Result<OpenedCore, OpenError> {
-        let opened = Wal::open(parts.disk.clone(), parts.wal_settings.clone(), &parts.data_dir)?;
+        let opened = Wal::open(parts.disk.clone(), parts.wal_settings.clone(), parts.data_dir.cluster_id())?;
         let (inbox, receiver) = unbounded();
         let crate::disk::Opened { wal, recovered, reader, report } = opened;
         Ok(OpenedCore { parts, wal, recovered, reader, report, inbox, receiver })

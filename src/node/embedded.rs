@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use parking_lot::RwLock;
 
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
-use crate::base::{ClusterId, Member, Members, NodeId, Operation, Revision};
+use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, Operation, Random, Revision};
 use crate::disk::{DataDir, Disk, OpenError, WalSettings, Wanted};
 use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 
@@ -28,8 +28,8 @@ use super::settings::Tuning;
 pub enum Storage {
     /// Real files, in a directory for each node below this one.
     Directory(PathBuf),
-    /// One disk for each node, by its place; `disk::MemoryDisk` for tests and benches.
-    Disks(Vec<Arc<dyn Disk>>),
+    /// Any disk: called at each start of a node. `disk::MemoryDisk` for tests and benches.
+    Disks(Arc<dyn Fn(NodeId) -> Arc<dyn Disk> + Send + Sync>),
 }
 
 #[derive(Clone)]
@@ -56,6 +56,8 @@ pub struct EmbeddedCluster {
     routes: Arc<Routes>,
     cores: BTreeMap<NodeId, Core>,
     cluster: ClusterId,
+    /// How many nodes were started so far.
+    starts: u64,
 }
 
 /// Who is reachable, and who waits for answers.
@@ -111,7 +113,7 @@ impl EmbeddedCluster {
     pub fn start(settings: EmbeddedSettings) -> Result<EmbeddedCluster, EmbeddedError> {
         let cluster = ClusterId(u128::from(settings.seed) << 64 | u128::from(settings.nodes));
         let mut embedded =
-            EmbeddedCluster { settings, routes: Arc::default(), cores: BTreeMap::new(), cluster };
+            EmbeddedCluster { settings, routes: Arc::default(), cores: BTreeMap::new(), cluster, starts: 0 };
         for id in embedded.ids() {
             embedded.restart(id)?;
         }
@@ -125,11 +127,17 @@ impl EmbeddedCluster {
     /// Starts `id` again after [`EmbeddedCluster::kill`], from what its disk holds.
     pub fn restart(&mut self, id: NodeId) -> Result<(), EmbeddedError> {
         self.kill(id);
+        self.starts += 1;
         let open = |source| EmbeddedError::Open { id, source };
-        let wanted = Wanted { id, cluster_name: "embedded".to_string() };
+        let wanted = Wanted { node: id, cluster_name: "embedded".to_string() };
         let data_dir = match &self.settings.storage {
             Storage::Directory(path) => DataDir::open(&path.join(format!("node{id}")), &wanted).map_err(open)?,
-            Storage::Disks(disks) => DataDir::on_disk(disks[id.get() as usize - 1].clone(), &wanted).map_err(open)?,
+            Storage::Disks(disk) => {
+                // Unlike a real directory's, the instance follows from the seed, so that a run can be repeated.
+                let fresh = Random::new(self.settings.seed ^ self.starts).next();
+                let fresh = InstanceId(u128::from(fresh) << 64 | u128::from(id.get()));
+                DataDir::on(disk(id), &wanted, fresh).map_err(open)?
+            }
         };
         let tuning = &self.settings.tuning;
         let seed = self.settings.seed.wrapping_mul(1000).wrapping_add(u64::from(id.get()));
@@ -140,6 +148,7 @@ impl EmbeddedCluster {
             wal_settings: WalSettings {
                 segment_bytes: tuning.segment_bytes,
                 log_memory_bytes_max: tuning.log_memory_bytes_max,
+                ..WalSettings::default()
             },
             disk: data_dir.disk(),
             data_dir,
@@ -292,7 +301,12 @@ impl EmbeddedClient {
     }
 
     /// One page of keys, and whether more lie behind it.
-    pub fn list(&mut self, prefix: impl Into<Bytes>, after: Option<Bytes>, limit: usize) -> Result<(Vec<Bytes>, bool), Error> {
+    pub fn list(
+        &mut self,
+        prefix: impl Into<Bytes>,
+        after: Option<Bytes>,
+        limit: usize,
+    ) -> Result<(Vec<Bytes>, bool), Error> {
         match self.ask(Request::List { prefix: prefix.into(), after, limit, revision: None }, true)? {
             Outcome::Keys { keys, more, .. } => Ok((keys, more)),
             other => Err(unexpected(&other)),

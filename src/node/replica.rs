@@ -37,8 +37,13 @@ pub struct ReplicaConfig {
 #[derive(Debug)]
 pub enum ReplicaEvent {
     FromNet(FromNet),
-    Persisted { seq: PersistSeq },
-    Fetched { lo: LogIndex, entries: Vec<Entry> },
+    Persisted {
+        seq: PersistSeq,
+    },
+    Fetched {
+        lo: LogIndex,
+        entries: Vec<Entry>,
+    },
     Tick,
     /// Take no more requests: the node is about to stop.
     Drain,
@@ -50,8 +55,11 @@ pub struct Effects {
     pub persists: Vec<Persist>,
     pub net: Vec<NetEvent>,
     pub fetches: Vec<Fetch>,
-    /// The log's membership as it is applied: to be recorded and dialed.
+    /// The log's membership as it is applied: to be dialed.
     pub members: Option<Arc<Members>>,
+    /// The entry that names the cluster is committed, and durable here: the directory may be stamped with it. Not
+    /// before: a directory that knows its cluster and has an empty log has lost it.
+    pub record_cluster: Option<ClusterId>,
     pub role_changes: Vec<RoleChange>,
     /// Something that no node may survive: what was committed can't be applied.
     pub fatal: Option<ApplyError>,
@@ -68,6 +76,8 @@ pub struct Replica {
     id: NodeId,
     cluster_name: String,
     cluster: Option<ClusterId>,
+    /// The cluster and the entry that named it, until both are durable.
+    unrecorded: Option<(LogIndex, ClusterId)>,
     request_timeout: Duration,
     started: Moment,
     raft: Raft,
@@ -90,6 +100,7 @@ impl Replica {
             id,
             cluster_name: config.cluster_name,
             cluster: None,
+            unrecorded: None,
             request_timeout: config.request_timeout,
             started: config.started,
             raft,
@@ -146,6 +157,10 @@ impl Replica {
             }
         }
         self.answer_reads(effects);
+        let durable = self.raft.view().durable;
+        if let Some((_, cluster)) = self.unrecorded.take_if(|(index, _)| *index <= durable) {
+            effects.record_cluster = Some(cluster);
+        }
         effects.role_changes.extend(out.role_changes);
     }
 
@@ -208,7 +223,8 @@ impl Replica {
     fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
         let waiter = Waiter::Client(origin);
         if request == Request::Status {
-            let reply = Reply { result: Ok(crate::api::Outcome::Status(Box::new(self.status(now)))), leader: self.leader() };
+            let reply =
+                Reply { result: Ok(crate::api::Outcome::Status(Box::new(self.status(now)))), leader: self.leader() };
             return reply::answer(waiter, reply, &mut effects.net);
         }
         if self.draining {
@@ -325,6 +341,7 @@ impl Replica {
                 }
                 if let Some(members) = applied.members {
                     self.cluster = Some(members.cluster);
+                    self.unrecorded = Some((entry.index, members.cluster));
                     self.take_addresses(&members);
                     effects.members = Some(members);
                 }
@@ -347,7 +364,7 @@ impl Replica {
         let leader = self.leader();
         let view = self.store.view();
         for (waiter, request) in readable.into_iter().flat_map(|reads| reads.reads) {
-            reply::answer(waiter, reply::read(&view, &request, leader.clone()), &mut effects.net);
+            reply::answer(waiter, reply::read(view, &request, leader.clone()), &mut effects.net);
         }
     }
 
@@ -374,7 +391,7 @@ impl Replica {
         let view = self.raft.view();
         let progress = self.raft.progress();
         let peers = self.peers.iter().map(|(id, peer)| {
-            let progress = progress.iter().find(|progress| progress.id == *id);
+            let progress = progress.get(id);
             PeerStatus {
                 id: *id,
                 address: peer.address.clone(),

@@ -2,9 +2,9 @@
 //!
 //! Consensus thread; pure. Every request that was taken is answered exactly once.
 
-use crate::api::{ErrorCode, Found, Leader, Outcome, Reply, Request};
-use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::{Revision, Step};
+use crate::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request};
+use crate::base::Step;
+use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
 use crate::kv;
 use crate::net::NetEvent;
 
@@ -23,7 +23,7 @@ pub fn answer(waiter: Waiter, reply: Reply, net: &mut Vec<NetEvent>) {
 }
 
 /// Reads at the state as it is applied now.
-pub fn read(view: &kv::View<'_>, request: &Request, leader: Option<Leader>) -> Reply {
+pub fn read(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> Reply {
     let result = match request {
         Request::Get { key, revision } => view.get_at(key, *revision).map(|found| Outcome::Value {
             revision: revision.unwrap_or(view.revision()),
@@ -36,7 +36,8 @@ pub fn read(view: &kv::View<'_>, request: &Request, leader: Option<Leader>) -> R
         }),
         Request::List { prefix, after, limit, revision } => {
             let bytes_max = FRAME_BYTES_MAX - FRAME_SLACK_BYTES;
-            match view.list_at(prefix, after.as_deref(), *limit, bytes_max, *revision) {
+            let keys_max = if *limit == 0 { RESULT_KEYS_MAX } else { (*limit).min(RESULT_KEYS_MAX) };
+            match view.list_at(prefix, after.as_deref(), keys_max, bytes_max, *revision) {
                 Ok(page) if page.more && *limit == 0 => return too_large(leader),
                 Ok(page) => Ok(Outcome::Keys { revision: page.revision, keys: page.keys, more: page.more }),
                 Err(error) => Err(error),
@@ -44,7 +45,7 @@ pub fn read(view: &kv::View<'_>, request: &Request, leader: Option<Leader>) -> R
         }
         Request::Write(_) | Request::Status => unreachable!("writes go through the log and status is answered at once"),
     };
-    Reply { result: result.map_err(|error| revision_error(&error, view.revision())), leader }
+    Reply { result: result.map_err(revision_error), leader }
 }
 
 fn too_large(leader: Option<Leader>) -> Reply {
@@ -52,12 +53,12 @@ fn too_large(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::ResultTooLarge, message, leader)
 }
 
-fn revision_error(error: &kv::RevisionError, current: Revision) -> crate::api::Error {
+fn revision_error(error: kv::ReadError) -> Error {
     let code = match error {
-        kv::RevisionError::Compacted { .. } => ErrorCode::RevisionCompacted,
-        kv::RevisionError::Future { .. } => ErrorCode::RevisionFuture,
+        kv::ReadError::RevisionCompacted { .. } => ErrorCode::RevisionCompacted,
+        kv::ReadError::RevisionFuture { .. } => ErrorCode::RevisionFuture,
     };
-    crate::api::Error::new(code, format!("{error}; the current revision is {current}"))
+    Error::new(code, error.to_string())
 }
 
 /// A write that was not answered in time.
@@ -88,7 +89,11 @@ pub fn forward_failed(is_write: bool, why: &str, leader: Option<Leader>) -> Repl
         let message = format!("the write was passed on to the leader and {why}; it may have been applied");
         Reply::refused(ErrorCode::OutcomeUnknown, message, leader)
     } else {
-        Reply::refused(ErrorCode::NoLeader, format!("the read was passed on to the leader and {why}; try again"), leader)
+        Reply::refused(
+            ErrorCode::NoLeader,
+            format!("the read was passed on to the leader and {why}; try again"),
+            leader,
+        )
     }
 }
 

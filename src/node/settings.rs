@@ -24,6 +24,22 @@ pub struct Settings {
     pub net: NetLimits,
 }
 
+impl Settings {
+    /// Defaults for everything that has one; advertised as it listens.
+    pub fn new(id: NodeId, listen: String, peers: Vec<(NodeId, String)>, data_dir: PathBuf) -> Settings {
+        Settings {
+            id,
+            advertise: listen.clone(),
+            listen,
+            peers,
+            cluster_name: "raftkv".to_string(),
+            data_dir,
+            tuning: Tuning::default(),
+            net: NetLimits::default(),
+        }
+    }
+}
+
 /// Timings and bounds; shared by real nodes and the embedded cluster.
 #[derive(Clone, Debug)]
 pub struct Tuning {

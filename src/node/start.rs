@@ -54,7 +54,7 @@ impl Node {
         limits.connections_max = effective_connections(limits.connections_max)?;
         let listener = bind(&settings.listen)?;
         let address = listener.local_addr().map_err(|source| io("the listening address can't be read", source))?;
-        let wanted = Wanted { id: settings.id, cluster_name: settings.cluster_name.clone() };
+        let wanted = Wanted { node: settings.id, cluster_name: settings.cluster_name.clone() };
         let data_dir = DataDir::open(&settings.data_dir, &wanted)?;
         announce(settings, &limits, data_dir.instance());
 
@@ -71,6 +71,7 @@ impl Node {
             wal_settings: WalSettings {
                 segment_bytes: settings.tuning.segment_bytes,
                 log_memory_bytes_max: settings.tuning.log_memory_bytes_max,
+                ..WalSettings::default()
             },
             disk: data_dir.disk(),
             data_dir,

@@ -241,7 +241,8 @@ mod tests {
     fn only_the_node_that_was_asked_can_answer_a_forward() {
         let mut waiting = Waiting::default();
         let (two, three) = (NodeId::new(2).unwrap(), NodeId::new(3).unwrap());
-        let id = waiting.add_forward(PendingForward { waiter: client(1), to: two, is_write: true, deadline: Moment(9) });
+        let id =
+            waiting.add_forward(PendingForward { waiter: client(1), to: two, is_write: true, deadline: Moment(9) });
         assert!(waiting.take_forward(three, id).is_none());
         assert!(waiting.take_forward(two, id).is_some());
         assert!(waiting.take_forward(two, id).is_none());

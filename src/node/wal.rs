@@ -18,7 +18,6 @@ use super::consensus::ConsensusEvent;
 use super::core::{End, Ender};
 
 /// The inbox of the wal thread.
-#[derive(Debug)]
 pub enum WalEvent {
     /// In order; answered by `ConsensusEvent::Persisted`.
     Persist { persists: Vec<Persist> },

@@ -13,7 +13,7 @@ use super::peer::{self, Hello};
 use super::{convert, legacy, walk};
 use crate::api::{Error, ErrorCode, Reply, Request};
 use crate::base::NodeId;
-use crate::base::limits::{FRAME_BYTES_MAX, STATUS_PEERS_MAX, RESULT_KEYS_MAX};
+use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX, STATUS_PEERS_MAX};
 
 // Field numbers of `proto/raftkv.proto`, for what is looked at before it is decoded.
 const CLIENT_REQ: u32 = 14;

@@ -1,0 +1,133 @@
+//! Latency of a whole cluster in one process: write, read, mixed 80/20, and writes from 4 threads, without disk and
+//! with it.
+//!
+//! `cargo bench --bench embedded` prints one row for each; `-- --seconds N` sets how long each runs (default 5),
+//! `-- --rounds N` how often (default 3; the rows are interleaved, and the medians of the rounds are printed).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use raftkv::api::Request;
+use raftkv::base::{NodeId, Operation, Random};
+use raftkv::disk::MemoryDisk;
+use raftkv::node::embedded::Storage;
+use raftkv::node::settings::Tuning;
+use raftkv::node::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};
+
+const NODES: u32 = 3;
+const KEYS: u64 = 10_000;
+const VALUE_BYTES: usize = 128;
+
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    threads: u64,
+    read_share: f64,
+}
+
+const ROWS: [Row; 4] = [
+    Row { name: "write", threads: 1, read_share: 0.0 },
+    Row { name: "read", threads: 1, read_share: 1.0 },
+    Row { name: "mixed 80R/20W", threads: 1, read_share: 0.8 },
+    Row { name: "write, 4 threads", threads: 4, read_share: 0.0 },
+];
+
+/// What one run of a row gave.
+struct Figures {
+    rate: f64,
+    p50_us: f64,
+    p99_us: f64,
+}
+
+fn main() {
+    let seconds = option("--seconds").unwrap_or(5);
+    let rounds = option("--rounds").unwrap_or(3);
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
+    let disks: BTreeMap<NodeId, MemoryDisk> =
+        (1..=NODES).filter_map(NodeId::new).map(|id| (id, MemoryDisk::new())).collect();
+    for (disk, storage) in [
+        ("memory", Storage::Disks(Arc::new(move |id: NodeId| disks[&id].attach()))),
+        ("disk", Storage::Directory(directory.path().to_path_buf())),
+    ] {
+        let settings = EmbeddedSettings { nodes: NODES, storage, tuning: Tuning::default(), seed: 1 };
+        let cluster = EmbeddedCluster::start(settings).expect("the cluster starts");
+        let leader = cluster.wait_for_leader(Duration::from_secs(30)).expect("a leader within 30 s");
+        fill(&mut cluster.client(leader));
+        let mut figures: Vec<Vec<Figures>> = ROWS.iter().map(|_| Vec::new()).collect();
+        for _ in 0..rounds {
+            for (row, figures) in ROWS.iter().zip(&mut figures) {
+                figures.push(run(&cluster, leader, *row, Duration::from_secs(seconds)));
+            }
+        }
+        for (row, figures) in ROWS.iter().zip(&figures) {
+            let median = |value: fn(&Figures) -> f64| {
+                let mut values: Vec<f64> = figures.iter().map(value).collect();
+                values.sort_by(f64::total_cmp);
+                values[values.len() / 2]
+            };
+            let (rate, p50, p99) = (median(|f| f.rate), median(|f| f.p50_us), median(|f| f.p99_us));
+            println!("{disk:6} {:18} {rate:>10.0}/s  p50 {p50:>8.1} us  p99 {p99:>8.1} us", row.name);
+        }
+    }
+}
+
+fn option(name: &str) -> Option<u64> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
+    arguments.nth(1).and_then(|value| value.parse().ok())
+}
+
+fn fill(client: &mut EmbeddedClient) {
+    for key in 0..KEYS {
+        client.put(key_bytes(key), vec![b'v'; VALUE_BYTES]).expect("the cluster takes writes");
+    }
+}
+
+fn key_bytes(key: u64) -> Vec<u8> {
+    format!("key{key:012}").into_bytes()
+}
+
+fn run(cluster: &EmbeddedCluster, leader: NodeId, row: Row, duration: Duration) -> Figures {
+    let began = Instant::now();
+    let histograms: Vec<Histogram<u64>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..row.threads)
+            .map(|thread| {
+                let mut client = cluster.client(leader);
+                scope.spawn(move || closed_loop(&mut client, row.read_share, thread, duration))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("the loop ends well")).collect()
+    });
+    let elapsed = began.elapsed();
+    let mut all = Histogram::new(3).expect("3 digits are allowed");
+    for histogram in histograms {
+        all.add(histogram).expect("they have the same bounds");
+    }
+    let us = |quantile| all.value_at_quantile(quantile) as f64 / 1000.0;
+    Figures { rate: all.len() as f64 / elapsed.as_secs_f64(), p50_us: us(0.5), p99_us: us(0.99) }
+}
+
+/// The next request leaves when the answer came; latencies in nanoseconds.
+fn closed_loop(client: &mut EmbeddedClient, read_share: f64, seed: u64, duration: Duration) -> Histogram<u64> {
+    let mut histogram = Histogram::new(3).expect("3 digits are allowed");
+    let mut random = Random::new(seed);
+    let value = bytes::Bytes::from(vec![b'w'; VALUE_BYTES]);
+    let reads_of_a_million = (read_share * 1e6) as u64;
+    let end = Instant::now() + duration;
+    loop {
+        let key = key_bytes(random.below(KEYS)).into();
+        let request = if random.below(1_000_000) < reads_of_a_million {
+            Request::Get { key, revision: None }
+        } else {
+            Request::Write(Operation::Put { key, value: value.clone() })
+        };
+        let began = Instant::now();
+        client.ask(request, false).expect("a healthy cluster answers");
+        let answered = Instant::now();
+        histogram.record((answered - began).as_nanos() as u64).expect("it grows by itself");
+        if answered >= end {
+            return histogram;
+        }
+    }
+}

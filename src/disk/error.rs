@@ -1,0 +1,71 @@
+//! Why storage does not open, and why it stops. Damage is never mended here silently: it is named and refused.
+
+use std::fmt;
+use std::io;
+
+use crate::base::LogIndex;
+
+/// Why a data directory or its log does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operator's to mend: wrong id, cluster or version, locked, no permission (exit status 10).
+    #[error("{0}")]
+    Configuration(String),
+    /// What was once durable is wrong or gone. Nothing was changed on disk (exit status 11).
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The operating system failed (exit status 12).
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What was found wrong, where, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Damage {
+    /// Relative to the data directory.
+    pub file: String,
+    /// Byte offset in the file, where it is known.
+    pub offset: Option<u64>,
+    /// The first log entry that is affected, where it is known.
+    pub index: Option<LogIndex>,
+    /// What is wrong, as a sentence without its full stop.
+    pub what: String,
+}
+
+/// The same for every damage, since a damaged directory can't be trusted in part.
+const WAY_OUT: &str = "nothing was changed; restore the data directory from a copy, or move it away and let the node \
+                       return with an empty one, as a new member (damage is not repaired from peers in this version)";
+
+impl Damage {
+    pub(super) fn new(file: impl Into<String>, what: impl Into<String>) -> Damage {
+        Damage { file: file.into(), offset: None, index: None, what: what.into() }
+    }
+
+    pub(super) fn at(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Damage {
+        Damage { offset: Some(offset), ..Damage::new(file, what) }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "damaged data: {}", self.file)?;
+        if let Some(offset) = self.offset {
+            write!(f, ", byte {offset}")?;
+        }
+        if let Some(index) = self.index {
+            write!(f, ", log index {index}")?;
+        }
+        write!(f, ": {}; {WAY_OUT}", self.what)
+    }
+}
+
+/// Why the write-ahead log stopped. It stays stopped; the process ends, and the next start recovers.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// What was to be persisted may or may not be on disk.
+    #[error("the write-ahead log failed: {0}")]
+    Failed(#[source] io::Error),
+    /// An fsync that failed once proves nothing when it succeeds later, so nothing is tried again.
+    #[error("the write-ahead log stopped at an earlier error: {0}")]
+    Stopped(String),
+}

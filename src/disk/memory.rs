@@ -1,0 +1,566 @@
+//! A disk in memory that keeps apart what is written and what is durable, and fails on demand. For tests, benches and
+//! embedded clusters. Any thread.
+//!
+//! Bytes become durable by `sync_data` of their file, names by `sync_dir` of their folder. Two things can end a
+//! process: [`MemoryDisk::kill`] keeps what was written (the page cache survives), [`MemoryDisk::crash`] loses what
+//! was not synced, or any part of it that the caller chooses: each 512-byte sector for itself, and names from the
+//! latest change back. A sync that fails leaves its bytes in the cache and *clean*: a later sync that succeeds does
+//! not bring them to disk, as on Linux.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::disk::{Disk, DiskFile, file_error, folder_of};
+use crate::base::Random;
+
+const SECTOR_BYTES: usize = super::sector::SECTOR_BYTES;
+
+/// What can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskOperation {
+    Read,
+    Write,
+    Sync,
+    Create,
+    Rename,
+    Remove,
+    SyncDir,
+}
+
+impl DiskOperation {
+    pub const ALL: [DiskOperation; 7] = [
+        DiskOperation::Read,
+        DiskOperation::Write,
+        DiskOperation::Sync,
+        DiskOperation::Create,
+        DiskOperation::Rename,
+        DiskOperation::Remove,
+        DiskOperation::SyncDir,
+    ];
+}
+
+/// What becomes of a sector that was written but not synced when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Lost,
+    Written,
+    /// The disk was writing it at that moment, and does not keep a sector whole.
+    Garbled,
+}
+
+/// What survives a loss of power of what was not synced.
+pub struct Crash<'a> {
+    /// By file and sector number.
+    pub sector: &'a mut dyn FnMut(&str, u64) -> Fate,
+    /// Of so many changes of names that were not synced, how many, from the first on, are kept.
+    pub names: &'a mut dyn FnMut(usize) -> usize,
+}
+
+/// The disk as it outlives processes. A clone is the same disk; [`MemoryDisk::fork`] makes another.
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    files: Vec<FileState>,
+    live: Names,
+    durable: Names,
+    /// Changes of `live` that are not in `durable`, with the folder each is in, in order.
+    unsynced_names: Vec<(String, NameChange)>,
+    /// Handles of an earlier process fail.
+    process: u64,
+    /// Of the current process, by kind.
+    performed: BTreeMap<DiskOperation, u64>,
+    faults: Vec<Fault>,
+    power_off_in: Option<u64>,
+    held: u64,
+    waiting: u64,
+}
+
+type Names = BTreeMap<String, Node>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Folder,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Set(String, Node),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    operation: DiskOperation,
+    /// 1: the next one.
+    nth: u64,
+    /// Bytes of a write that are written before it fails.
+    written: usize,
+}
+
+#[derive(Clone, Default)]
+struct FileState {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: BTreeSet<u64>,
+    /// In the cache only, although no sync will ever write them: their sync failed.
+    forgotten: BTreeSet<u64>,
+}
+
+impl MemoryDisk {
+    pub fn new() -> MemoryDisk {
+        MemoryDisk::default()
+    }
+
+    /// The disk as one process sees it; `kill` and `crash` end it.
+    pub fn attach(&self) -> Arc<dyn Disk> {
+        let process = self.shared.state.lock().process;
+        Arc::new(Attached { shared: self.shared.clone(), process })
+    }
+
+    /// A copy with a life of its own.
+    pub fn fork(&self) -> MemoryDisk {
+        let state = State { held: 0, waiting: 0, ..self.shared.state.lock().clone() };
+        MemoryDisk { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
+    }
+
+    /// Ends the process. What it wrote stays, durable or not.
+    pub fn kill(&self) {
+        self.shared.state.lock().end_process();
+        self.shared.changed.notify_all();
+    }
+
+    /// The power goes: all that was not synced is lost.
+    pub fn crash(&self) {
+        self.crash_with(Crash { sector: &mut |_, _| Fate::Lost, names: &mut |_| 0 });
+    }
+
+    /// The power goes, and chance decides what survives.
+    pub fn crash_by_chance(&self, random: &mut Random) {
+        let mut names = random.clone();
+        let names = &mut |unsynced: usize| names.below(unsynced as u64 + 1) as usize;
+        let sector = &mut |_: &str, _| if random.below(2) == 0 { Fate::Lost } else { Fate::Written };
+        self.crash_with(Crash { sector, names });
+    }
+
+    /// The power goes, and the caller decides what survives.
+    pub fn crash_with(&self, crash: Crash<'_>) {
+        let mut state = self.shared.state.lock();
+        state.lose_sectors(crash.sector);
+        let kept = (crash.names)(state.unsynced_names.len());
+        let changes = std::mem::take(&mut state.unsynced_names);
+        for (_, change) in &changes[..kept] {
+            apply(&mut state.durable, change);
+        }
+        state.live = state.durable.clone();
+        state.end_process();
+        self.shared.changed.notify_all();
+    }
+
+    /// Makes the nth operation of a kind from now on fail (1: the next), once.
+    pub fn fail_nth(&self, operation: DiskOperation, nth: u64) {
+        self.shared.state.lock().faults.push(Fault { operation, nth, written: 0 });
+    }
+
+    /// Makes the nth write from now on fail after `written` bytes.
+    pub fn shorten_nth_write(&self, nth: u64, written: usize) {
+        self.shared.state.lock().faults.push(Fault { operation: DiskOperation::Write, nth, written });
+    }
+
+    /// Everything fails from the nth operation on that changes something (1: the next): the machine is off, and waits
+    /// for [`MemoryDisk::crash`].
+    pub fn power_off_at(&self, nth: u64) {
+        self.shared.state.lock().power_off_in = Some(nth);
+    }
+
+    /// Operations of a kind since the process began.
+    pub fn performed(&self, operation: DiskOperation) -> u64 {
+        self.shared.state.lock().performed.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// Every sync of a file waits until the answer is dropped.
+    pub fn hold_syncs(&self) -> HeldSyncs {
+        self.shared.state.lock().held += 1;
+        HeldSyncs { shared: self.shared.clone() }
+    }
+
+    /// The names of files as a process would see them, ascending.
+    pub fn files(&self) -> Vec<String> {
+        let state = self.shared.state.lock();
+        state.live.iter().filter(|(_, node)| **node != Node::Folder).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A file's bytes as a process would read them.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.shared.state.lock();
+        state.file_named(name).map(|file| state.files[file].live.clone())
+    }
+
+    /// The sectors of a file that were written but not synced.
+    pub fn unsynced(&self, name: &str) -> Vec<u64> {
+        let state = self.shared.state.lock();
+        state.file_named(name).map_or(Vec::new(), |file| state.files[file].unsynced.iter().copied().collect())
+    }
+
+    /// Damages a file: these bytes are now on disk and in the cache. Without such a file it does nothing.
+    pub fn alter(&self, name: &str, offset: usize, bytes: &[u8]) {
+        let mut state = self.shared.state.lock();
+        let Some(file) = state.file_named(name) else { return };
+        let file = &mut state.files[file];
+        put(&mut file.live, offset, bytes);
+        put(&mut file.durable, offset, bytes);
+    }
+
+    /// Removes a file, durably, as an operator would by mistake.
+    pub fn lose(&self, name: &str) {
+        let mut state = self.shared.state.lock();
+        state.live.remove(name);
+        state.durable.remove(name);
+    }
+}
+
+/// Keeps syncs waiting until it is dropped.
+pub struct HeldSyncs {
+    shared: Arc<Shared>,
+}
+
+impl HeldSyncs {
+    /// Returns once a sync waits.
+    pub fn wait_for_one(&self) {
+        let mut state = self.shared.state.lock();
+        while state.waiting == 0 {
+            self.shared.changed.wait(&mut state);
+        }
+    }
+}
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        self.shared.state.lock().held -= 1;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl State {
+    fn file_named(&self, name: &str) -> Option<usize> {
+        match self.live.get(name) {
+            Some(Node::File(file)) => Some(*file),
+            _ => None,
+        }
+    }
+
+    fn end_process(&mut self) {
+        self.process += 1;
+        self.performed.clear();
+        self.faults.clear();
+        self.power_off_in = None;
+    }
+
+    /// What is not durable is lost unless `fate` says otherwise; then the cache is empty.
+    fn lose_sectors(&mut self, fate: &mut dyn FnMut(&str, u64) -> Fate) {
+        let named: BTreeMap<usize, String> = self
+            .live
+            .iter()
+            .filter_map(|(name, node)| if let Node::File(file) = node { Some((*file, name.clone())) } else { None })
+            .collect();
+        for (i, file) in self.files.iter_mut().enumerate() {
+            let name = named.get(&i).map_or("", String::as_str);
+            for sector in std::mem::take(&mut file.unsynced) {
+                match fate(name, sector) {
+                    Fate::Lost => {}
+                    Fate::Written => file.bring_to_disk(sector),
+                    Fate::Garbled => {
+                        file.bring_to_disk(sector);
+                        let start = sector as usize * SECTOR_BYTES;
+                        let end = file.durable.len().min(start + SECTOR_BYTES);
+                        file.durable[start..end].iter_mut().for_each(|byte| *byte = !*byte);
+                    }
+                }
+            }
+            file.forgotten.clear();
+            file.live = file.durable.clone();
+        }
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        apply(&mut self.live, &change);
+        let (NameChange::Set(name, _) | NameChange::Rename(_, name) | NameChange::Remove(name)) = &change;
+        self.unsynced_names.push((folder_of(name).to_string(), change));
+    }
+}
+
+fn apply(names: &mut Names, change: &NameChange) {
+    match change {
+        NameChange::Set(name, node) => {
+            names.insert(name.clone(), *node);
+        }
+        NameChange::Rename(from, to) => {
+            if let Some(node) = names.remove(from) {
+                names.insert(to.clone(), node);
+            }
+        }
+        NameChange::Remove(name) => {
+            names.remove(name);
+        }
+    }
+}
+
+impl FileState {
+    fn bring_to_disk(&mut self, sector: u64) {
+        let start = sector as usize * SECTOR_BYTES;
+        let end = self.live.len().min(start + SECTOR_BYTES);
+        put(&mut self.durable, start, &self.live[start..end]);
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        put(&mut self.live, offset as usize, bytes);
+        for sector in offset / SECTOR_BYTES as u64..=(offset + bytes.len() as u64 - 1) / SECTOR_BYTES as u64 {
+            self.unsynced.insert(sector);
+            self.forgotten.remove(&sector);
+        }
+    }
+
+    fn sync(&mut self) {
+        for sector in std::mem::take(&mut self.unsynced) {
+            self.bring_to_disk(sector);
+        }
+        let length = self.live.len();
+        if self.durable.len() < length {
+            self.durable.resize(length, 0);
+        }
+    }
+}
+
+fn put(target: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if target.len() < offset + bytes.len() {
+        target.resize(offset + bytes.len(), 0);
+    }
+    target[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+// ---- as a process sees it --------------------------------------------------------------------------------------
+
+struct Attached {
+    shared: Arc<Shared>,
+    process: u64,
+}
+
+struct AttachedFile {
+    shared: Arc<Shared>,
+    process: u64,
+    file: usize,
+    name: String,
+}
+
+fn named(operation: DiskOperation, name: &str, kind: io::ErrorKind, what: &'static str) -> io::Error {
+    let doing = match operation {
+        DiskOperation::Read => "read",
+        DiskOperation::Write => "write",
+        DiskOperation::Sync => "sync",
+        DiskOperation::Create => "create",
+        DiskOperation::Rename => "rename",
+        DiskOperation::Remove => "remove",
+        DiskOperation::SyncDir => "sync the directory",
+    };
+    file_error(doing, name, io::Error::new(kind, what))
+}
+
+/// Counts an operation and fails it if a fault says so. The number is how many bytes a failing write still writes.
+fn begin<'a>(
+    shared: &'a Shared,
+    process: u64,
+    operation: DiskOperation,
+    name: &str,
+) -> Result<MutexGuard<'a, State>, (MutexGuard<'a, State>, usize, io::Error)> {
+    let mut state = shared.state.lock();
+    if operation == DiskOperation::Sync && state.held > 0 {
+        state.waiting += 1;
+        shared.changed.notify_all();
+        while state.held > 0 && state.process == process {
+            shared.changed.wait(&mut state);
+        }
+        state.waiting -= 1;
+    }
+    let fail = |what| named(operation, name, io::ErrorKind::Other, what);
+    if state.process != process {
+        return Err((state, 0, fail("the process that opened it has ended")));
+    }
+    *state.performed.entry(operation).or_default() += 1;
+    if operation != DiskOperation::Read && state.power_off_in.is_some() {
+        let left = state.power_off_in.map_or(0, |left| left.saturating_sub(1));
+        state.power_off_in = Some(left);
+        if left == 0 {
+            return Err((state, 0, fail("the power is off")));
+        }
+    }
+    for fault in state.faults.iter_mut().filter(|fault| fault.operation == operation) {
+        fault.nth = fault.nth.saturating_sub(1);
+    }
+    match state.faults.iter().position(|fault| fault.nth == 0) {
+        Some(at) => {
+            let fault = state.faults.swap_remove(at);
+            Err((state, fault.written, fail("the disk was told to fail")))
+        }
+        None => Ok(state),
+    }
+}
+
+impl Attached {
+    fn begin(&self, operation: DiskOperation, name: &str) -> io::Result<MutexGuard<'_, State>> {
+        begin(&self.shared, self.process, operation, name).map_err(|(_, _, error)| error)
+    }
+
+    fn handle(&self, file: usize, name: &str) -> Arc<dyn DiskFile> {
+        Arc::new(AttachedFile { shared: self.shared.clone(), process: self.process, file, name: name.to_string() })
+    }
+}
+
+fn not_found(operation: DiskOperation, name: &str) -> io::Error {
+    named(operation, name, io::ErrorKind::NotFound, "there is no such file")
+}
+
+impl Disk for Attached {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let state = self.begin(DiskOperation::Read, name)?;
+        let file = state.file_named(name).ok_or_else(|| not_found(DiskOperation::Read, name))?;
+        Ok(self.handle(file, name))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.begin(DiskOperation::Create, name)?;
+        let folder = folder_of(name);
+        if !folder.is_empty() && state.live.get(folder) != Some(&Node::Folder) {
+            return Err(not_found(DiskOperation::Create, folder));
+        }
+        let file = state.files.len();
+        state.files.push(FileState::default());
+        state.change_name(NameChange::Set(name.to_string(), Node::File(file)));
+        Ok(self.handle(file, name))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::Create, name)?;
+        match state.live.get(name) {
+            Some(Node::Folder) => Ok(()),
+            Some(Node::File(_)) => {
+                Err(named(DiskOperation::Create, name, io::ErrorKind::AlreadyExists, "there is a file of this name"))
+            }
+            None => {
+                state.change_name(NameChange::Set(name.to_string(), Node::Folder));
+                Ok(())
+            }
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::Rename, from)?;
+        state.file_named(from).ok_or_else(|| not_found(DiskOperation::Rename, from))?;
+        state.change_name(NameChange::Rename(from.to_string(), to.to_string()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::Remove, name)?;
+        state.file_named(name).ok_or_else(|| not_found(DiskOperation::Remove, name))?;
+        state.change_name(NameChange::Remove(name.to_string()));
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let state = self.begin(DiskOperation::Read, dir)?;
+        if !dir.is_empty() && state.live.get(dir) != Some(&Node::Folder) {
+            return Err(not_found(DiskOperation::Read, dir));
+        }
+        let inside = state.live.keys().filter(|name| folder_of(name) == dir);
+        Ok(inside.map(|name| name.rsplit('/').next().unwrap_or(name).to_string()).collect())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::SyncDir, dir)?;
+        let changes = std::mem::take(&mut state.unsynced_names);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(folder, _)| folder == dir);
+        for (_, change) in &here {
+            apply(&mut state.durable, change);
+        }
+        state.unsynced_names = elsewhere;
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.begin(DiskOperation::Read, "").map(|_| u64::MAX)
+    }
+}
+
+impl AttachedFile {
+    fn begin(&self, operation: DiskOperation) -> io::Result<MutexGuard<'_, State>> {
+        begin(&self.shared, self.process, operation, &self.name).map_err(|(_, _, error)| error)
+    }
+}
+
+impl DiskFile for AttachedFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let state = self.begin(DiskOperation::Read)?;
+        let live = &state.files[self.file].live;
+        let found = usize::try_from(offset).ok().and_then(|start| live.get(start..start.checked_add(buffer.len())?));
+        match found {
+            Some(bytes) => buffer.copy_from_slice(bytes),
+            None => {
+                let kind = io::ErrorKind::UnexpectedEof;
+                return Err(named(DiskOperation::Read, &self.name, kind, "the file ends before"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match begin(&self.shared, self.process, DiskOperation::Write, &self.name) {
+            Ok(mut state) => {
+                state.files[self.file].write(offset, bytes);
+                Ok(())
+            }
+            Err((mut state, written, error)) => {
+                state.files[self.file].write(offset, &bytes[..written.min(bytes.len())]);
+                Err(error)
+            }
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match begin(&self.shared, self.process, DiskOperation::Sync, &self.name) {
+            Ok(mut state) => {
+                state.files[self.file].sync();
+                Ok(())
+            }
+            Err((mut state, _, error)) => {
+                // Not when the power is off or the process gone: then nothing happens to the cache any more.
+                if state.process == self.process && state.power_off_in != Some(0) {
+                    let file = &mut state.files[self.file];
+                    let clean = std::mem::take(&mut file.unsynced);
+                    file.forgotten.extend(clean);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.begin(DiskOperation::Read)?.files[self.file].live.len() as u64)
+    }
+}

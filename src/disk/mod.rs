@@ -1,0 +1,60 @@
+//! Layer 2: what is durable: the log in its segments, term and vote in their slots, and whose data they are.
+//!
+//! A node's promises are as good as its disk, and a disk fails in more ways than it admits: it loses what was not
+//! synced, in any order and down to the sector; a process that is killed leaves bytes in the page cache that look
+//! durable and are not; an fsync that failed once succeeds the next time, having written nothing; a bit flips. The
+//! code here keeps two promises through all of that:
+//!
+//! 1. What [`Wal::persist`] returned `Ok` for is there after every later start, or the start is refused.
+//! 2. Nothing that was not asked for is ever there.
+//!
+//! How it goes, from the bottom up:
+//!
+//! | file | owns |
+//! |---|---|
+//! | `disk`, `real`, `memory` | the two traits, the operating system's files, and a disk that forgets and fails on demand |
+//! | `sector` | the 512-byte sector and its stamp: written whole, never written, half written, or damaged |
+//! | `record` | a batch of records: what one write and one fsync make durable |
+//! | `segment` | a file of batches, zeroed and made durable ahead of its use |
+//! | `scan` | what stands at a place of a segment; the table that tells a torn write from damage |
+//! | `replay`, `map` | batches in the order of writing become a log; where its entries lie |
+//! | `slots` | term and vote |
+//! | `recovery` | reads and judges everything, then makes it durable again, and only then lets it be believed |
+//! | `wal` | group commit: term and vote first, then all queued entries as one batch; rolling over |
+//! | `reader` | entries that memory no longer holds, read on another thread |
+//! | `identity`, `data_dir` | whose data these are; the directory, its lock and its mode |
+//!
+//! The wal runs on the `wal` thread. [`SegmentJob`] and [`LogReader`] run on a background thread, beside it.
+//!
+//! What is not here: it decides nothing (consensus says what to persist, and when a message may leave); it does not
+//! repair damage from peers, drop the log's beginning, or keep snapshots; it does not watch for a disk that fills up
+//! or hangs. It can't see a disk that reports a sync as done and loses it, nor a whole last batch, or a whole last
+//! segment, that was replaced by what stood there before.
+
+mod data_dir;
+#[allow(clippy::module_inception)]
+mod disk;
+mod error;
+mod identity;
+mod map;
+mod memory;
+mod reader;
+mod real;
+mod record;
+mod recovery;
+mod replay;
+mod scan;
+mod sector;
+mod segment;
+mod slots;
+mod wal;
+
+pub use data_dir::{DataDir, Wanted};
+pub use disk::{Disk, DiskFile};
+pub use error::{Damage, OpenError, WalError};
+pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk};
+pub use reader::LogReader;
+pub use real::RealDisk;
+pub use recovery::{Cut, RecoveryReport};
+pub use segment::{PreparedSegment, SegmentJob};
+pub use wal::{Opened, Wal, WalSettings};

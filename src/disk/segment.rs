@@ -1,0 +1,286 @@
+//! Segment files: their names, their header, how one is made ready, and how one is read.
+//!
+//! A segment is `wal/<sequence, 16 hex digits>.seg`. It has its full length from the start, in real zeros that are
+//! durable before its first use, its name too: an append then changes no metadata, and rolling over is a switch of
+//! descriptors. It is made under a `.new` name, so that a `.seg` is always whole.
+//!
+//! ```text
+//! the first 4 KiB block, big-endian; the rest of it is zero:
+//!   0                    8            12             20          28        32
+//!   | magic "raftkvSG"    | version u32 | sequence u64 | bytes u64 | crc32 u32 | zero ...
+//! batches follow, each on a fresh block (see `record`); behind the last one all is zero.
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::disk::{Disk, DiskFile, folder_of};
+use super::error::{Damage, OpenError};
+use super::sector::{BLOCK_BYTES, be_u32, be_u64, is_zero};
+use crate::base::limits::{DATA_FORMAT_VERSION, SEGMENT_BYTES_MAX};
+
+pub(super) const WAL_DIR: &str = "wal";
+/// Batches start here.
+pub(super) const SEGMENT_HEADER_BYTES: u64 = BLOCK_BYTES;
+pub(super) const FIRST_SEQUENCE: u64 = 1;
+
+const MAGIC: &[u8; 8] = b"raftkvSG";
+/// Zeros are written and made durable in pieces of this size, so that a wal's fsync never waits behind a whole
+/// segment's worth of dirty pages.
+const ZERO_CHUNK_BYTES: usize = 256 * 1024;
+/// How much a reader of batches asks the disk for at once.
+const WINDOW_BYTES: usize = 256 * 1024;
+
+pub(super) fn segment_name(sequence: u64) -> String {
+    format!("{WAL_DIR}/{sequence:016x}.seg")
+}
+
+/// The sequence number in a name as `list` gives it; `None` if it is not exactly what `segment_name` makes.
+pub(super) fn sequence_of(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(".seg")?;
+    let sequence = u64::from_str_radix(digits, 16).ok()?;
+    (segment_name(sequence).strip_prefix(WAL_DIR)?.strip_prefix('/')? == file_name).then_some(sequence)
+}
+
+fn encode_header(sequence: u64, bytes: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(BLOCK_BYTES as usize);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&DATA_FORMAT_VERSION.to_be_bytes());
+    header.extend_from_slice(&sequence.to_be_bytes());
+    header.extend_from_slice(&bytes.to_be_bytes());
+    let checksum = crc32fast::hash(&header);
+    header.extend_from_slice(&checksum.to_be_bytes());
+    header.resize(BLOCK_BYTES as usize, 0);
+    header
+}
+
+// ---- making one ready ------------------------------------------------------------------------------------------
+
+/// A segment that is durable, name and all, and waits for its first batch.
+pub struct PreparedSegment {
+    /// `None` if the wal made the segment itself meanwhile.
+    pub(super) segment: Option<Segment>,
+}
+
+/// An open segment that batches can be appended to.
+#[derive(Clone)]
+pub(super) struct Segment {
+    pub file: Arc<dyn DiskFile>,
+    pub sequence: u64,
+    pub bytes: u64,
+}
+
+/// Whether making a segment ready may take the disk for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// In the background: it rests after each piece for as long as the piece took.
+    HalfTheTime,
+    /// Something waits for it.
+    AtOnce,
+}
+
+/// Who may give the next segment its name: the job in the background or the wal, whoever comes first. Without it a
+/// late job would rename its zeros over a segment that already holds entries.
+#[derive(Debug, Default)]
+pub(super) struct Claim {
+    state: Mutex<ClaimState>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ClaimState {
+    #[default]
+    Open,
+    /// By the job: the segment is there.
+    Made,
+    /// By the wal, which makes its own; or the job failed.
+    Void,
+}
+
+impl Claim {
+    /// The wal can't wait any longer. If the job already gave the segment its name, it is to be used.
+    pub fn take_over(&self) -> TakenOver {
+        let mut state = self.state.lock();
+        if *state == ClaimState::Made {
+            return TakenOver::Made;
+        }
+        *state = ClaimState::Void;
+        TakenOver::Nothing
+    }
+
+    pub fn is_void(&self) -> bool {
+        *self.state.lock() == ClaimState::Void
+    }
+}
+
+pub(super) enum TakenOver {
+    Made,
+    Nothing,
+}
+
+/// Makes the next segment ready, on a background thread. The result goes to [`super::Wal::add_segment`]; after an
+/// error [`super::Wal::wants_segment`] offers the job again.
+pub struct SegmentJob {
+    pub(super) sequence: u64,
+    pub(super) bytes: u64,
+    pub(super) claim: Arc<Claim>,
+}
+
+impl SegmentJob {
+    /// Takes as long as the disk needs for a whole segment, twice over: it leaves it free half of the time.
+    pub fn run(self, disk: &dyn Disk) -> io::Result<PreparedSegment> {
+        let prepared = self.prepare(disk);
+        if prepared.is_err() {
+            *self.claim.state.lock() = ClaimState::Void;
+        }
+        prepared
+    }
+
+    fn prepare(&self, disk: &dyn Disk) -> io::Result<PreparedSegment> {
+        let name = format!("{WAL_DIR}/{:016x}.background.new", self.sequence);
+        let file = write_segment(disk, &name, self.sequence, self.bytes, Pace::HalfTheTime)?;
+        let mut claim = self.claim.state.lock();
+        if *claim == ClaimState::Void {
+            disk.remove(&name)?;
+            return Ok(PreparedSegment { segment: None });
+        }
+        publish(disk, &name, self.sequence)?;
+        *claim = ClaimState::Made;
+        Ok(PreparedSegment { segment: Some(Segment { file, sequence: self.sequence, bytes: self.bytes }) })
+    }
+}
+
+/// Makes a segment ready while the caller waits.
+pub(super) fn prepare_at_once(disk: &dyn Disk, sequence: u64, bytes: u64) -> io::Result<Segment> {
+    let name = format!("{WAL_DIR}/{sequence:016x}.new");
+    let file = write_segment(disk, &name, sequence, bytes, Pace::AtOnce)?;
+    publish(disk, &name, sequence)?;
+    Ok(Segment { file, sequence, bytes })
+}
+
+/// The file under its first name, whole and durable.
+fn write_segment(disk: &dyn Disk, name: &str, sequence: u64, bytes: u64, pace: Pace) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.create(name)?;
+    file.write_at(0, &encode_header(sequence, bytes))?;
+    write_zeros(&*file, SEGMENT_HEADER_BYTES, bytes, pace)?;
+    file.sync_data()?;
+    Ok(file)
+}
+
+/// Writes zeros from `start` up to `end`. All but the last piece are durable when it returns.
+pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64, pace: Pace) -> io::Result<()> {
+    static ZEROS: [u8; ZERO_CHUNK_BYTES] = [0; ZERO_CHUNK_BYTES];
+    let mut at = start;
+    while at < end {
+        let begun = Instant::now();
+        let length = (end - at).min(ZERO_CHUNK_BYTES as u64);
+        file.write_at(at, &ZEROS[..length as usize])?;
+        at += length;
+        if pace == Pace::HalfTheTime && at < end {
+            file.sync_data()?;
+            std::thread::sleep(begun.elapsed());
+        }
+    }
+    Ok(())
+}
+
+fn publish(disk: &dyn Disk, name: &str, sequence: u64) -> io::Result<()> {
+    let published = segment_name(sequence);
+    disk.rename(name, &published)?;
+    disk.sync_dir(folder_of(&published))
+}
+
+// ---- reading one -----------------------------------------------------------------------------------------------
+
+impl Segment {
+    /// Opens a segment and believes nothing of it before its header is proven.
+    pub fn open(disk: &dyn Disk, sequence: u64) -> Result<Segment, OpenError> {
+        let name = segment_name(sequence);
+        let file = disk.open(&name)?;
+        let length = file.len()?;
+        if length < SEGMENT_HEADER_BYTES {
+            return Err(Damage::new(&name, format!("it has {length} bytes, which is no segment")).into());
+        }
+        let mut header = vec![0; SEGMENT_HEADER_BYTES as usize];
+        file.read_at(0, &mut header)?;
+        if &header[..8] != MAGIC || be_u32(&header, 28) != crc32fast::hash(&header[..28]) || !is_zero(&header[32..]) {
+            return Err(Damage::at(&name, 0, "the segment's header fails its checksum").into());
+        }
+        let version = be_u32(&header, 8);
+        if version != DATA_FORMAT_VERSION {
+            return Err(OpenError::Configuration(format!(
+                "{name} has format version {version}, and this program knows {DATA_FORMAT_VERSION}; start the version of \
+                 raftkv that wrote it"
+            )));
+        }
+        let (found, bytes) = (be_u64(&header, 12), be_u64(&header, 20));
+        if found != sequence {
+            return Err(Damage::at(&name, 12, format!("its header says it is segment {found:016x}")).into());
+        }
+        if bytes != length
+            || !(2 * BLOCK_BYTES..=SEGMENT_BYTES_MAX).contains(&bytes)
+            || !bytes.is_multiple_of(BLOCK_BYTES)
+        {
+            let what = format!("its header says {bytes} bytes, the file has {length}");
+            return Err(Damage::at(&name, 20, what).into());
+        }
+        Ok(Segment { file, sequence, bytes })
+    }
+
+    pub fn name(&self) -> String {
+        segment_name(self.sequence)
+    }
+}
+
+/// Reads a segment through a window, front to back, so that thousands of small batches don't cost a call each.
+pub(super) struct Window<'a> {
+    pub segment: &'a Segment,
+    start: u64,
+    bytes: Vec<u8>,
+    /// Nothing at or behind this offset is asked of the disk.
+    end: u64,
+}
+
+impl<'a> Window<'a> {
+    /// `end`: where reading must stop, since another thread may be writing behind it.
+    pub fn new(segment: &'a Segment, end: u64) -> Window<'a> {
+        Window { segment, start: 0, bytes: Vec::new(), end: end.min(segment.bytes) }
+    }
+
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// `length` bytes at `offset`; both must lie before `end`.
+    pub fn get(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        assert!(offset + length as u64 <= self.end, "{length} bytes at {offset} pass the end at {}", self.end);
+        if offset < self.start || offset + length as u64 > self.start + self.bytes.len() as u64 {
+            let wanted = (length.max(WINDOW_BYTES) as u64).min(self.end - offset);
+            self.bytes.clear();
+            self.bytes.resize(usize::try_from(wanted).expect("a window is bounded"), 0);
+            self.start = offset;
+            if let Err(error) = self.segment.file.read_at(offset, &mut self.bytes) {
+                self.bytes.clear();
+                return Err(error);
+            }
+        }
+        let at = (offset - self.start) as usize;
+        Ok(&self.bytes[at..at + length])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_back_to_its_sequence_number_and_nothing_else_does() {
+        assert_eq!(sequence_of("00000000000000ff.seg"), Some(255));
+        for name in ["00000000000000FF.seg", "ff.seg", "+0000000000000ff.seg", "00000000000000ff.seg.new", "x.seg", ""]
+        {
+            assert_eq!(sequence_of(name), None, "{name}");
+        }
+    }
+}

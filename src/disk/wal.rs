@@ -1,0 +1,261 @@
+//! The write-ahead log: the open segment, the term slots, and every fsync. Runs on the `wal` thread; decides nothing.
+//!
+//! One call makes durable what was queued: term and vote first, then all entries as one batch, one write, one
+//! fdatasync. Batch *k + 1* is never written before the fsync of batch *k* returned; recovery counts on it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::disk::Disk;
+use super::error::{OpenError, WalError};
+use super::map::{BatchPlace, LogMap};
+use super::reader::LogReader;
+use super::record::{BATCH_HEADER_BYTES, BatchEncoder, RECORD_HEADER_BYTES, extent_of, payload_fitting, record_bytes};
+use super::recovery::{self, RecoveryReport};
+use super::sector::{BLOCK_BYTES, Place, Stamp};
+use super::segment::{Claim, PreparedSegment, SEGMENT_HEADER_BYTES, Segment, SegmentJob, TakenOver, prepare_at_once};
+use super::slots::TermSlots;
+use crate::base::limits::{ENTRY_DATA_BYTES_MAX, LOG_MEMORY_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
+use crate::base::{ClusterId, Entry, LogIndex};
+use crate::raft::{Persist, Recovered};
+
+/// Settings; they may differ between nodes and between starts.
+#[derive(Clone, Debug)]
+pub struct WalSettings {
+    /// Size of the segments made from now on: a multiple of 4096 that holds the largest entry.
+    pub segment_bytes: u64,
+    /// What of the log's end recovery keeps in memory, by [`Entry::cost_bytes`].
+    pub log_memory_bytes_max: usize,
+    /// The largest entry that will be appended; the log of a small embedded node may use small segments.
+    pub entry_bytes_max: usize,
+}
+
+impl Default for WalSettings {
+    fn default() -> WalSettings {
+        WalSettings {
+            segment_bytes: SEGMENT_BYTES,
+            log_memory_bytes_max: LOG_MEMORY_BYTES_MAX,
+            entry_bytes_max: ENTRY_DATA_BYTES_MAX,
+        }
+    }
+}
+
+impl WalSettings {
+    fn check(&self) -> Result<(), OpenError> {
+        let refuse = |message: String| Err(OpenError::Configuration(message));
+        if self.entry_bytes_max > ENTRY_DATA_BYTES_MAX {
+            let limit = ENTRY_DATA_BYTES_MAX;
+            return refuse(format!(
+                "entries of {} bytes are asked for, and {limit} is the limit",
+                self.entry_bytes_max
+            ));
+        }
+        let extent = extent_of(BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + self.entry_bytes_max);
+        let least = SEGMENT_HEADER_BYTES + extent;
+        if !(least..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(BLOCK_BYTES)
+        {
+            return refuse(format!(
+                "a segment size of {} bytes is asked for; it must be a multiple of {BLOCK_BYTES} from {least} to \
+                 {SEGMENT_BYTES_MAX}",
+                self.segment_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// An opened log.
+pub struct Opened {
+    pub wal: Wal,
+    /// All of it is durable.
+    pub recovered: Recovered,
+    pub reader: LogReader,
+    pub report: RecoveryReport,
+}
+
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    settings: WalSettings,
+    slots: TermSlots,
+    active: Segment,
+    /// Where the next batch goes in the active segment.
+    offset: u64,
+    /// Segments behind the active one that are ready, ascending.
+    ready: VecDeque<Segment>,
+    /// The job that makes the next one.
+    claim: Option<Arc<Claim>>,
+    stamp: Stamp,
+    /// What readers see: what is durable.
+    map: Arc<Mutex<LogMap>>,
+    /// What was checked and taken, durable or about to be.
+    taken: LogMap,
+    encoder: BatchEncoder,
+    /// The first error. It is never overcome.
+    failed: Option<String>,
+}
+
+impl Wal {
+    /// Recovers the log, or makes a new one in an empty directory. `cluster` is what the directory's identity says;
+    /// once it is known, an empty log means that the log was removed.
+    pub fn open(disk: Arc<dyn Disk>, settings: WalSettings, cluster: Option<ClusterId>) -> Result<Opened, OpenError> {
+        settings.check()?;
+        let found = recovery::recover(&*disk, &settings, cluster)?;
+        let taken = found.map.clone();
+        let map = Arc::new(Mutex::new(found.map));
+        let reader = LogReader::new(disk.clone(), map.clone());
+        let wal = Wal {
+            disk,
+            settings,
+            slots: found.slots,
+            active: found.active,
+            offset: found.offset,
+            ready: found.ready,
+            claim: None,
+            stamp: found.stamp,
+            map,
+            taken,
+            encoder: BatchEncoder::default(),
+            failed: None,
+        };
+        Ok(Opened { wal, recovered: found.recovered, reader, report: found.report })
+    }
+
+    /// Makes everything in `batch` durable, in order, with as few writes and fsyncs as the limits allow; with nothing
+    /// to write it makes no system call. Messages are the caller's to send once this returned `Ok`.
+    ///
+    /// After an error it is unknown what is on disk. Every later call fails; the process ends and the next start
+    /// recovers.
+    ///
+    /// # Panics
+    /// On what only a mistake in consensus could ask for: entries out of sequence, or of a term that was not
+    /// persisted before them.
+    pub fn persist(&mut self, batch: &[Persist]) -> Result<(), WalError> {
+        if let Some(first) = &self.failed {
+            return Err(WalError::Stopped(first.clone()));
+        }
+        self.try_persist(batch).map_err(|error| {
+            self.failed = Some(error.to_string());
+            WalError::Failed(error)
+        })
+    }
+
+    fn try_persist(&mut self, batch: &[Persist]) -> io::Result<()> {
+        // The last one says it all: terms only rise, and nothing of this call is acted on before it returns.
+        let hard_state = batch.iter().rev().find_map(|persist| persist.hard_state);
+        if let Some(state) = hard_state.filter(|state| *state != self.slots.state()) {
+            assert!(state.term >= self.slots.state().term, "term {} after {}", state.term, self.slots.state().term);
+            self.slots.write(state)?;
+        }
+        let entries: Vec<&Entry> = batch.iter().flat_map(|persist| &persist.entries).collect();
+        for entry in &entries {
+            self.take(entry);
+        }
+        let mut rest = &entries[..];
+        while !rest.is_empty() {
+            let payload_max = payload_fitting(self.settings.segment_bytes - SEGMENT_HEADER_BYTES);
+            let (group, behind) = rest.split_at(count_fitting(rest, payload_max));
+            self.append(group)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Recovery would refuse a log that holds what is caught here.
+    fn take(&mut self, entry: &Entry) {
+        let (length, limit) = (entry.data.len(), self.settings.entry_bytes_max);
+        assert!(length <= limit, "entry {} has {length} bytes, and {limit} was said to be the most", entry.index);
+        let term = self.slots.state().term;
+        assert!(entry.term <= term, "entry {} has term {}, and {term} was persisted", entry.index, entry.term);
+        self.taken.check(entry).expect("consensus appends in order");
+        self.taken.push(entry);
+    }
+
+    /// One batch: one write, one fdatasync.
+    fn append(&mut self, entries: &[&Entry]) -> io::Result<()> {
+        let extent = extent_of(BATCH_HEADER_BYTES + entries.iter().map(|entry| record_bytes(entry)).sum::<usize>());
+        if extent > self.active.bytes - self.offset {
+            self.roll_over()?;
+        }
+        let place = Place { segment: self.active.sequence, offset: self.offset };
+        let blocks = self.encoder.encode(entries, place, self.stamp);
+        self.active.file.write_at(self.offset, blocks)?;
+        self.active.file.sync_data()?;
+        let place = BatchPlace { segment: place.segment, offset: place.offset, batch: self.stamp.batch, extent };
+        self.publish(entries, place);
+        self.offset += extent;
+        self.stamp.batch += 1;
+        Ok(())
+    }
+
+    /// Readers may see the batch from here on.
+    fn publish(&self, entries: &[&Entry], place: BatchPlace) {
+        let mut map = self.map.lock();
+        for entry in entries {
+            map.push(entry);
+        }
+        let lowest = entries.iter().map(|entry| entry.index).min().expect("a batch has entries");
+        map.place(place, lowest);
+    }
+
+    /// Goes on in the next segment. Nothing needs an fsync: all of the old one is durable, and so is the new one.
+    fn roll_over(&mut self) -> io::Result<()> {
+        let sequence = self.active.sequence + 1;
+        self.active = match self.ready.pop_front() {
+            Some(segment) => segment,
+            None => self.make_segment(sequence)?,
+        };
+        assert_eq!(self.active.sequence, sequence, "segments are used in order");
+        self.offset = SEGMENT_HEADER_BYTES;
+        Ok(())
+    }
+
+    /// The background was too slow: makes the next segment here, or takes over the one that is as good as made.
+    fn make_segment(&mut self, sequence: u64) -> io::Result<Segment> {
+        if let Some(claim) = self.claim.take()
+            && let TakenOver::Made = claim.take_over()
+        {
+            return Segment::open(&*self.disk, sequence).map_err(io::Error::other);
+        }
+        log::warn!("no segment was ready; segment {sequence:016x} is made while writes wait");
+        prepare_at_once(&*self.disk, sequence, self.settings.segment_bytes)
+    }
+
+    /// What to do in the background so that the next rollover need not wait; `None` while one is ready or on its way.
+    pub fn wants_segment(&mut self) -> Option<SegmentJob> {
+        let on_its_way = self.claim.as_ref().is_some_and(|claim| !claim.is_void());
+        if self.failed.is_some() || on_its_way || !self.ready.is_empty() {
+            return None;
+        }
+        let claim = Arc::new(Claim::default());
+        self.claim = Some(claim.clone());
+        Some(SegmentJob { sequence: self.active.sequence + 1, bytes: self.settings.segment_bytes, claim })
+    }
+
+    /// Takes what a [`SegmentJob`] made. One that comes too late was not made, or is in use already.
+    pub fn add_segment(&mut self, prepared: PreparedSegment) {
+        let Some(segment) = prepared.segment else { return };
+        let last = self.ready.back().map_or(self.active.sequence, |segment| segment.sequence);
+        if segment.sequence == last + 1 {
+            self.ready.push_back(segment);
+            self.claim = None;
+        }
+    }
+
+    /// The last entry that is durable.
+    pub fn last_index(&self) -> LogIndex {
+        self.map.lock().last()
+    }
+}
+
+/// How many of `entries`, at least one, make a batch whose payload is within `payload_max`.
+fn count_fitting(entries: &[&Entry], payload_max: usize) -> usize {
+    let mut payload = BATCH_HEADER_BYTES;
+    let fits = |entry: &&&Entry| {
+        payload += record_bytes(entry);
+        payload <= payload_max
+    };
+    entries.iter().take_while(fits).count().max(1)
+}

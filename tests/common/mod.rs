@@ -1,0 +1,207 @@
+//! Real node processes for tests: their own directories on a real disk, ports chosen by the system.
+#![allow(dead_code)] // each test file uses its own part of this
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use raftkv::base::{NodeId, Role};
+use raftkv::client::{Client, ClientSettings};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+pub const RAFTKV: &str = env!("CARGO_BIN_EXE_raftkv");
+
+/// How long anything that must happen may take before a test calls it a failure.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn id(number: u32) -> NodeId {
+    NodeId::new(number).expect("test ids start at 1")
+}
+
+/// A cluster of processes. Dropping it kills them.
+pub struct Processes {
+    pub directory: TempDir,
+    pub ports: Vec<u16>,
+    children: Vec<Option<Child>>,
+    extra: Vec<String>,
+}
+
+impl Processes {
+    /// Starts `nodes` nodes and waits for a leader.
+    pub fn start(nodes: usize) -> Processes {
+        Processes::start_with(nodes, &[])
+    }
+
+    /// The same, with more options for each node.
+    pub fn start_with(nodes: usize, extra: &[&str]) -> Processes {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
+        let ports = free_ports(nodes);
+        let children = (0..nodes).map(|_| None).collect();
+        let extra = extra.iter().map(|option| option.to_string()).collect();
+        let mut cluster = Processes { directory, ports, children, extra };
+        for node in 1..=nodes {
+            cluster.spawn(node);
+        }
+        cluster.leader();
+        cluster
+    }
+
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    pub fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[node - 1])
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        (1..=self.len()).map(|node| self.address(node)).collect()
+    }
+
+    pub fn data_dir(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("node{node}"))
+    }
+
+    pub fn log_path(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("node{node}.log"))
+    }
+
+    pub fn log(&self, node: usize) -> String {
+        fs::read_to_string(self.log_path(node)).unwrap_or_default()
+    }
+
+    /// The command line of a node, without what redirects it.
+    pub fn command(&self, node: usize) -> Command {
+        let mut command = Command::new(RAFTKV);
+        command.args(self.arguments(node)).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    pub fn arguments(&self, node: usize) -> Vec<String> {
+        let mut arguments: Vec<String> =
+            ["node", "--segment-mib", "4", "--id"].iter().map(|argument| argument.to_string()).collect();
+        arguments.push(node.to_string());
+        arguments.extend(["--listen".to_string(), self.address(node)]);
+        arguments.extend(["--data-dir".to_string(), self.data_dir(node).display().to_string()]);
+        for peer in (1..=self.len()).filter(|peer| *peer != node) {
+            arguments.extend(["--peer".to_string(), format!("{peer}={}", self.address(peer))]);
+        }
+        arguments.extend(self.extra.clone());
+        arguments
+    }
+
+    /// Starts a node that is not running.
+    pub fn spawn(&mut self, node: usize) {
+        assert!(self.children[node - 1].is_none(), "node {node} runs already");
+        let log = File::options().create(true).append(true).open(self.log_path(node)).expect("the log file");
+        let child = self.command(node).stdout(Stdio::null()).stderr(log).spawn().expect("the node starts");
+        self.children[node - 1] = Some(child);
+    }
+
+    pub fn pid(&self, node: usize) -> Pid {
+        let child = self.children[node - 1].as_ref().expect("the node runs");
+        Pid::from_raw(child.id() as i32).expect("a pid is not 0")
+    }
+
+    pub fn signal(&self, node: usize, signal: Signal) {
+        kill_process(self.pid(node), signal).expect("the node can be signalled");
+    }
+
+    /// kill -9, and waits for its end.
+    pub fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.children[node - 1].take() {
+            child.kill().expect("the node can be killed");
+            child.wait().expect("the node ends");
+        }
+    }
+
+    /// SIGTERM; the exit status.
+    pub fn stop(&mut self, node: usize) -> Option<i32> {
+        self.signal(node, Signal::TERM);
+        let mut child = self.children[node - 1].take().expect("the node runs");
+        child.wait().expect("the node ends").code()
+    }
+
+    pub fn is_running(&mut self, node: usize) -> bool {
+        self.children[node - 1].as_mut().is_some_and(|child| child.try_wait().expect("it is ours").is_none())
+    }
+
+    /// A client that knows all nodes.
+    pub fn client(&self) -> Client {
+        self.client_of(&(1..=self.len()).collect::<Vec<_>>(), PATIENCE)
+    }
+
+    pub fn client_of(&self, nodes: &[usize], timeout: Duration) -> Client {
+        let addresses = nodes.iter().map(|node| self.address(*node)).collect();
+        Client::new(addresses, ClientSettings { timeout, ..ClientSettings::default() })
+    }
+
+    /// Waits until a node leads and answers; which one.
+    pub fn leader(&mut self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            for node in 1..=self.len() {
+                assert!(
+                    self.children[node - 1].is_none() || self.is_running(node),
+                    "node {node} ended by itself:\n{}",
+                    self.log(node)
+                );
+            }
+            if let Some(leader) = self.client().census().leader().and_then(|seen| seen.id) {
+                return leader.get() as usize;
+            }
+        }
+        let logs: Vec<String> = (1..=self.len()).map(|node| format!("node {node}:\n{}", self.log(node))).collect();
+        panic!("no leader after {PATIENCE:?}\n{}", logs.join("\n"));
+    }
+
+    /// Waits until all nodes have applied the same index as their leader committed.
+    pub fn converge(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let statuses: Vec<_> = self.client().census().nodes.into_iter().filter_map(|seen| seen.status.ok()).collect();
+            let first = statuses.first().map(|status| status.last);
+            let equal = |status: &raftkv::api::Status| Some(status.applied) == first && Some(status.last) == first;
+            let led = statuses.iter().any(|status| status.role == Role::Leader);
+            if statuses.len() == self.len() && led && statuses.iter().all(equal) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the nodes don't converge: {statuses:#?}");
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for node in 1..=self.len() {
+            self.kill(node);
+            if std::thread::panicking() {
+                eprintln!("---- log of node {node}\n{}", self.log(node));
+            }
+        }
+    }
+}
+
+/// Ports that were free a moment ago. Another process may take one before the node does; the node then says so.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("it is bound").port()).collect()
+}
+
+/// Says that a test can't run here and why; `tools/check` counts these at the end.
+pub fn skip(test: &str, why: &str) {
+    use std::io::Write;
+    println!("SKIPPED {test}: {why}");
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+    let mut file = File::options().create(true).append(true).open(path).expect("the list of skipped tests");
+    writeln!(file, "{test}: {why}").expect("the list of skipped tests");
+}
+
+/// Whether a program can be started.
+pub fn has(program: &str, argument: &str) -> bool {
+    Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
