@@ -49,7 +49,7 @@ pub const APPEND_ENTRIES_MAX: usize = 64 * 1024;
 pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Most keys in one answer. Reached: `result_too_large`.
 pub const RESULT_KEYS_MAX: usize = 1024 * 1024;
-/// Most peers that a status may name. Reached: the answer is refused.
+/// Most peers that a status may name. Reached: whoever decodes the answer closes the connection.
 pub const STATUS_PEERS_MAX: usize = 1024;
 /// Keys in one page of a listing that is not asked for a smaller one, when it is paged for a line client.
 pub const PAGE_KEYS_DEFAULT: usize = 1000;
