@@ -1,0 +1,112 @@
+//! SAFETY 35, 36: every operation that can fail fails once, at every place; the error latches, and the next start is
+//! sound.
+
+use raftkv::base::Random;
+use raftkv::disk::{DiskOperation, MemoryDisk, WalError};
+
+use crate::support::*;
+
+/// A life with starts, rollovers, replaced entries and new terms, on a disk that already has a log. `false`: nothing
+/// failed.
+fn live(disk: &MemoryDisk, model: &mut Model, what: &str) -> Option<Vec<Model>> {
+    let mut opened = match open(disk) {
+        Ok(opened) => opened,
+        Err(_) => return Some(vec![model.clone()]),
+    };
+    let batch = work(&mut opened, model, &mut Random::new(3), 12)?;
+    let performed = |operation| disk.performed(operation);
+    let before: Vec<_> = DiskOperation::ALL.into_iter().map(performed).collect();
+    for _ in 0..3 {
+        match opened.wal.persist(&[persist(None, vec![])]) {
+            Err(WalError::Stopped(_)) => {}
+            other => panic!("{what}: after an error it went on: {other:?}"),
+        }
+        assert!(opened.wal.wants_segment().is_none());
+    }
+    let after: Vec<_> = DiskOperation::ALL.into_iter().map(performed).collect();
+    assert_eq!(before, after, "{what}: after an error it touched the disk");
+    Some(model.outcomes_of(&batch))
+}
+
+fn check(disk: &MemoryDisk, possible: &[Model], what: &str) {
+    disk.kill();
+    let opened = open(disk).unwrap_or_else(|error| panic!("{what}: the next start was refused: {error}"));
+    let found = model_of(&opened);
+    assert!(possible.contains(&found), "{what}: something acknowledged is gone, or something else is there");
+    disk.crash();
+    assert_eq!(model_of(&open_sound(disk)), found, "{what}: what the next start reported was not durable");
+}
+
+fn fail_everywhere(operation: DiskOperation, fail: impl Fn(&MemoryDisk, u64)) {
+    let base = disk_with(2, 700);
+    let base_model = model_of(&open_sound(&base.fork()));
+    for nth in 1.. {
+        assert!(nth < 500, "it never ends");
+        let (disk, mut model) = (base.fork(), base_model.clone());
+        fail(&disk, nth);
+        let what = format!("{operation:?} {nth}");
+        let Some(possible) = live(&disk, &mut model, &what) else {
+            assert!(nth > 1 || operation == DiskOperation::Remove, "{operation:?} never happened");
+            return;
+        };
+        check(&disk, &possible, &what);
+    }
+}
+
+#[test]
+fn every_operation_that_fails_stops_the_wal_and_the_next_start_is_sound() {
+    for operation in DiskOperation::ALL {
+        fail_everywhere(operation, |disk, nth| disk.fail_nth(operation, nth));
+    }
+}
+
+#[test]
+fn every_write_that_is_short_stops_the_wal_and_the_next_start_is_sound() {
+    for written in [1, 300, 512, 700, 1024, 4095] {
+        fail_everywhere(DiskOperation::Write, |disk, nth| disk.shorten_nth_write(nth, written));
+    }
+}
+
+#[test]
+fn a_first_start_that_fails_anywhere_leaves_a_directory_that_starts() {
+    for operation in DiskOperation::ALL {
+        for nth in 1..20 {
+            let disk = MemoryDisk::new();
+            disk.fail_nth(operation, nth);
+            let _ = open(&disk);
+            check(&disk, &[Model::default()], &format!("{operation:?} {nth}"));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_node_from_starting() {
+    for entries in [0, 1, 3] {
+        let disk = disk_with(entries, 700);
+        let expected = model_of(&open_sound(&disk.fork()));
+        (1..9).for_each(|nth| disk.fail_nth(DiskOperation::Create, nth));
+        assert_eq!(model_of(&open_sound(&disk)), expected);
+    }
+}
+
+#[test]
+fn with_nothing_to_write_there_is_no_system_call() {
+    let disk = disk_with(1, 10);
+    let mut opened = open_sound(&disk);
+    let calls = || DiskOperation::ALL.into_iter().map(|operation| disk.performed(operation)).sum::<u64>();
+    let before = calls();
+    opened.wal.persist(&[]).unwrap();
+    opened.wal.persist(&[persist(None, vec![]), persist(Some(hard_state(1, 1)), vec![])]).unwrap();
+    assert_eq!(calls(), before);
+}
+
+#[test]
+fn what_is_queued_costs_one_write_and_one_sync() {
+    let disk = disk_with(0, 0);
+    let mut opened = open_sound(&disk);
+    let batch: Vec<_> = (1..=20).map(|index| persist(None, vec![entry(index, 1, 100)])).collect();
+    let count = || (disk.performed(DiskOperation::Write), disk.performed(DiskOperation::Sync));
+    let before = count();
+    opened.wal.persist(&batch).unwrap();
+    assert_eq!(count(), (before.0 + 1, before.1 + 1));
+}
