@@ -5,6 +5,8 @@
 
 #[path = "raft/cluster.rs"]
 mod cluster;
+#[path = "raft/hostile.rs"]
+mod hostile;
 #[path = "raft/random.rs"]
 mod random;
 
@@ -14,7 +16,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::{Cluster, Settings, describe, describe_log, id};
+use cluster::{Cluster, Settings, describe, describe_log};
 use goldenscript::{ArgumentConsumer, Command, Context};
 use raftkv::base::{HardState, NodeId, Term};
 use raftkv::raft::Input;
@@ -158,7 +160,9 @@ impl Script {
             // fetch NODE ... [count=N]: the segments answer, with at most that many entries
             "fetch" => {
                 let count = number(args, "count", usize::MAX);
-                nodes(args)?.into_iter().for_each(|node| drop(cluster.fetch(node, count)));
+                for node in nodes(args)? {
+                    cluster.fetch(node, count);
+                }
             }
             "propose" => {
                 let node = node(args.next_pos().ok_or("which node?")?)?;
@@ -293,4 +297,36 @@ macro_rules! scripts {
     };
 }
 
-scripts! {}
+scripts! {
+    commit_figure_8
+    commit_median
+    commit_own_term
+    commit_verified_prefix
+    durability_acks
+    durability_late_fsync
+    election_check_quorum
+    election_disturbed
+    election_hung_disk
+    election_persist
+    election_prevote
+    election_prevote_terms
+    election_stale_log
+    election_tie
+    election_vote_refused
+    formation
+    formation_alone
+    formation_stale
+    formation_wiped
+    memory_restart
+    memory_slow_follower
+    reads
+    reads_minority
+    reads_new_leader
+    replication_backoff
+    replication_divergent
+    replication_lost
+    replication_reordered
+    replication_window
+    restart
+    restart_idle
+}
