@@ -3,5 +3,7 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod kv;
 pub mod net;
 pub mod raft;
+pub mod wire;
