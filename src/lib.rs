@@ -3,6 +3,7 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod client;
 pub mod kv;
 pub mod net;
 pub mod raft;
