@@ -230,7 +230,7 @@ impl NodeArgs {
             ));
         }
         let count = self.peers.len() + 1;
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             warnings.push(format!("{count} members survive no more failures than {} do", count - 1));
         }
         warnings
