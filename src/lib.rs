@@ -24,6 +24,7 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod client;
 pub mod disk;
 pub mod kv;
 pub mod net;

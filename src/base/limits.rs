@@ -29,7 +29,7 @@ pub const ENVELOPE_OPERATIONS_MAX: usize = 16 * 1024;
 pub const ENTRY_DATA_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 4 * 1024;
 
 /// Most members of a cluster: what the scenarios and quorums are tested with. Reached: the start is refused.
-pub const MEMBERS_MAX: usize = 7;
+pub const CLUSTER_MEMBERS_MAX: usize = 7;
 
 // ---- wire --------------------------------------------------------------------------------------------------
 

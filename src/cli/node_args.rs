@@ -135,8 +135,8 @@ impl NodeArgs {
 
     fn check_members(&self) -> Result<(), String> {
         let count = self.peers.len() + 1;
-        if count > limits::MEMBERS_MAX {
-            let limit = limits::MEMBERS_MAX;
+        if count > limits::CLUSTER_MEMBERS_MAX {
+            let limit = limits::CLUSTER_MEMBERS_MAX;
             return Err(format!("{count} members, the limit is {limit}; name fewer with --peer"));
         }
         for (at, peer) in self.peers.iter().enumerate() {
@@ -230,7 +230,7 @@ impl NodeArgs {
             ));
         }
         let count = self.peers.len() + 1;
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             warnings.push(format!("{count} members survive no more failures than {} do", count - 1));
         }
         warnings

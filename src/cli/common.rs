@@ -1,0 +1,51 @@
+//! The options that all client commands share.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::node_args::process_seed;
+use super::peers::Address;
+use crate::client::{Client, ClientSettings};
+
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Nodes to ask, separated by commas; one is enough, it names the others
+    #[arg(long = "server", value_name = "HOST:PORT,...", env = "RAFTKV_SERVERS", value_delimiter = ',')]
+    #[arg(default_value = "127.0.0.1:5001")]
+    pub servers: Vec<Address>,
+
+    #[command(flatten)]
+    pub answers: AnswerArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct AnswerArgs {
+    /// How long a command may take in all, retries included, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub timeout_ms: u64,
+
+    /// Print answers as JSON, an object a line: bytes as a string, or as {"hex": "..."} when they are not UTF-8
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl AnswerArgs {
+    pub fn settings(&self) -> ClientSettings {
+        ClientSettings {
+            timeout: Duration::from_millis(self.timeout_ms),
+            seed: process_seed(),
+            ..ClientSettings::default()
+        }
+    }
+}
+
+impl ServerArgs {
+    pub fn client(&self) -> Client {
+        Client::new(addresses(&self.servers), self.answers.settings())
+    }
+}
+
+pub fn addresses(servers: &[Address]) -> Vec<String> {
+    servers.iter().map(ToString::to_string).collect()
+}
