@@ -53,10 +53,10 @@ fn too_large(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::ResultTooLarge, message, leader)
 }
 
-fn revision_error(error: kv::ReadError) -> Error {
+fn revision_error(error: kv::RevisionError) -> Error {
     let code = match error {
-        kv::ReadError::RevisionCompacted { .. } => ErrorCode::RevisionCompacted,
-        kv::ReadError::RevisionFuture { .. } => ErrorCode::RevisionFuture,
+        kv::RevisionError::Compacted { .. } => ErrorCode::RevisionCompacted,
+        kv::RevisionError::Future { .. } => ErrorCode::RevisionFuture,
     };
     Error::new(code, error.to_string())
 }
