@@ -4,6 +4,4 @@
 
 pub mod event;
 
-mod limits;
 pub use event::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
-pub use limits::NetLimits;

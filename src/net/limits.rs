@@ -1,2 +1,0 @@
-#[derive(Clone, Debug, Default)]
-pub struct NetLimits {}
