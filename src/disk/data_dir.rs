@@ -173,3 +173,180 @@ fn mint_instance() -> Result<InstanceId, OpenError> {
     read.map_err(|error| shown("read", Path::new("/dev/urandom"), error))?;
     Ok(InstanceId(u128::from_be_bytes(bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::NodeId;
+    use crate::disk::{DiskOperation, MemoryDisk};
+
+    fn wanted(node: u32, cluster_name: &str) -> Wanted {
+        Wanted { node: NodeId::new(node).unwrap(), cluster_name: cluster_name.into() }
+    }
+
+    fn configuration(result: Result<DataDir, OpenError>) -> String {
+        match result {
+            Err(OpenError::Configuration(message)) => message,
+            Err(other) => panic!("another error: {other}"),
+            Ok(_) => panic!("it opened"),
+        }
+    }
+
+    fn damaged(result: Result<DataDir, OpenError>) -> String {
+        match result {
+            Err(OpenError::Damaged(damage)) => damage.to_string(),
+            Err(other) => panic!("another error: {other}"),
+            Ok(_) => panic!("it opened"),
+        }
+    }
+
+    fn on(disk: &MemoryDisk, wanted: &Wanted) -> Result<DataDir, OpenError> {
+        DataDir::on(disk.attach(), wanted, InstanceId(5))
+    }
+
+    #[test]
+    fn a_new_directory_is_closed_to_others_and_keeps_its_identity() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b/node1");
+        let mut first = DataDir::open(&path, &wanted(1, "demo")).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
+        assert_eq!(first.cluster_id(), None);
+        first.record_cluster_id(ClusterId(9)).unwrap();
+        let instance = first.instance();
+        drop(first);
+        let again = DataDir::open(&path, &wanted(1, "demo")).unwrap();
+        assert_eq!((again.instance(), again.cluster_id()), (instance, Some(ClusterId(9))));
+        let other = DataDir::open(&parent.path().join("other"), &wanted(1, "demo")).unwrap();
+        assert_ne!(other.instance(), instance, "each directory mints its own");
+    }
+
+    #[test]
+    fn an_open_directory_is_locked_and_the_message_names_the_holder() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("node1");
+        let held = DataDir::open(&path, &wanted(1, "demo")).unwrap();
+        let message = configuration(DataDir::open(&path, &wanted(1, "demo")));
+        assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
+        drop(held);
+        assert!(DataDir::open(&path, &wanted(1, "demo")).is_ok());
+    }
+
+    #[test]
+    fn a_file_and_a_directory_of_other_things_are_refused_and_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::write(parent.path().join("letter"), "dear").unwrap();
+        let mode = parent.path().metadata().unwrap().mode();
+        let message = configuration(DataDir::open(parent.path(), &wanted(1, "demo")));
+        assert!(message.contains("letter"), "{message}");
+        assert_eq!(parent.path().metadata().unwrap().mode(), mode);
+        let message = configuration(DataDir::open(&parent.path().join("letter"), &wanted(1, "demo")));
+        assert!(message.contains("is a file"), "{message}");
+    }
+
+    #[test]
+    fn the_wal_works_on_the_real_disk() {
+        use crate::base::{Entry, EntryKind, HardState, LogIndex, PersistSeq, Term};
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("node1");
+        let settings = crate::disk::WalSettings {
+            segment_bytes: 32 * 1024,
+            entry_bytes_max: 4096,
+            ..crate::disk::WalSettings::default()
+        };
+        let entry = |index| Entry {
+            index: LogIndex(index),
+            term: Term(1),
+            kind: EntryKind::Commands,
+            data: vec![index as u8; 3000].into(),
+        };
+        for life in 0..3 {
+            let data_dir = DataDir::open(&path, &wanted(1, "demo")).unwrap();
+            assert!(data_dir.disk().free_bytes().unwrap() > 0);
+            let mut opened = crate::disk::Wal::open(data_dir.disk(), settings.clone(), None).unwrap();
+            assert_eq!(opened.recovered.log.last_index, LogIndex(life * 10));
+            let hard_state = Some(HardState { term: Term(1), vote: NodeId::new(1) });
+            for index in life * 10 + 1..=life * 10 + 10 {
+                let entries = vec![entry(index)];
+                let persist = crate::raft::Persist { seq: PersistSeq(index), hard_state, entries, messages: vec![] };
+                opened.wal.persist(&[persist]).unwrap();
+                if let Some(job) = opened.wal.wants_segment() {
+                    opened.wal.add_segment(job.run(&*data_dir.disk()).unwrap());
+                }
+            }
+            let read = opened.reader.read(LogIndex(1), LogIndex(u64::MAX), usize::MAX).unwrap();
+            assert_eq!(read, (1..=life * 10 + 10).map(entry).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_wrong_id_cluster_or_version_says_which_and_why() {
+        let disk = MemoryDisk::new();
+        on(&disk, &wanted(2, "demo")).unwrap();
+        let message = configuration(on(&disk, &wanted(3, "demo")));
+        assert!(message.contains("belongs to node 2") && message.contains("told to be node 3"), "{message}");
+        let message = configuration(on(&disk, &wanted(2, "prod")));
+        assert!(message.contains("cluster 'demo'") && message.contains("join 'prod'"), "{message}");
+        let text = String::from_utf8(disk.contents(IDENTITY_FILE).unwrap()).unwrap();
+        let body = text[..text.find("checksum").unwrap()].replace("format: 1", "format: 2");
+        let newer = format!("{body}checksum: {:08x}\n", crc32fast::hash(body.as_bytes()));
+        disk.alter(IDENTITY_FILE, 0, newer.as_bytes());
+        let message = configuration(on(&disk, &wanted(2, "demo")));
+        assert!(message.contains("format version 2") && message.contains("knows 1"), "{message}");
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_identity_refuses_the_start() {
+        let disk = MemoryDisk::new();
+        on(&disk, &wanted(2, "demo")).unwrap().record_cluster_id(ClusterId(0xabc)).unwrap();
+        let bytes = disk.contents(IDENTITY_FILE).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            disk.alter(IDENTITY_FILE, bit / 8, &[bytes[bit / 8] ^ 1 << (bit % 8)]);
+            damaged(on(&disk, &wanted(2, "demo")));
+            disk.alter(IDENTITY_FILE, bit / 8, &bytes[bit / 8..=bit / 8]);
+        }
+        assert!(on(&disk, &wanted(2, "demo")).is_ok());
+    }
+
+    #[test]
+    fn a_log_without_an_identity_refuses_the_start() {
+        let disk = MemoryDisk::new();
+        let data_dir = on(&disk, &wanted(2, "demo")).unwrap();
+        crate::disk::Wal::open(data_dir.disk(), crate::disk::WalSettings::default(), None).unwrap();
+        disk.lose(IDENTITY_FILE);
+        assert!(damaged(on(&disk, &wanted(2, "demo"))).contains("whose data these are"));
+    }
+
+    /// Mutants: the identity's file or its folder is not synced.
+    #[test]
+    fn the_identity_is_there_whenever_the_power_goes() {
+        for off_at in 1..12 {
+            let disk = MemoryDisk::new();
+            disk.power_off_at(off_at);
+            let mut data_dir = on(&disk, &wanted(2, "demo"));
+            let made = data_dir.is_ok();
+            let recorded = data_dir.as_mut().is_ok_and(|dir| dir.record_cluster_id(ClusterId(7)).is_ok());
+            for names_kept in [0, usize::MAX] {
+                let disk = disk.fork();
+                disk.crash_with(crate::disk::Crash {
+                    sector: &mut |_, _| crate::disk::Fate::Lost,
+                    names: &mut |unsynced| unsynced.min(names_kept),
+                });
+                let found = DataDir::on(disk.attach(), &wanted(2, "demo"), InstanceId(6)).unwrap();
+                assert!(!made || found.instance() == InstanceId(5), "off at {off_at}");
+                assert!(!recorded || found.cluster_id() == Some(ClusterId(7)), "off at {off_at}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_identity_that_can_not_be_written_leaves_the_old_one() {
+        for operation in DiskOperation::ALL {
+            let disk = MemoryDisk::new();
+            let mut data_dir = on(&disk, &wanted(2, "demo")).unwrap();
+            disk.fail_nth(operation, 1);
+            let _ = data_dir.record_cluster_id(ClusterId(7));
+            disk.kill();
+            assert_eq!(on(&disk, &wanted(2, "demo")).unwrap().instance(), InstanceId(5), "{operation:?}");
+        }
+    }
+}

@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn lengths_past_a_limit_are_refused_before_they_are_believed() {
-        for (length, records) in [(u32::MAX, 1), (WAL_BATCH_BYTES_MAX as u32 + 1, 1), (44, 0), (44, 2), (0, 1), (12, 1)]
+        for (length, records) in
+            [(u32::MAX, 1_u32), (WAL_BATCH_BYTES_MAX as u32 + 1, 1), (44, 0), (44, 2), (0, 1), (12, 1)]
         {
             let mut header = [length.to_be_bytes(), records.to_be_bytes()].concat();
             let checksum = crc32fast::hash(&header);

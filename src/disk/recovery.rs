@@ -19,7 +19,7 @@ use super::map::{BatchPlace, LogMap};
 use super::record::extent_max;
 use super::replay::Replay;
 use super::scan::{Batch, Found, Torn, scan};
-use super::sector::Stamp;
+use super::sector::{SECTOR_BYTES, Stamp, is_zero};
 use super::segment::{
     FIRST_SEQUENCE, Pace, SEGMENT_HEADER_BYTES, Segment, WAL_DIR, Window, prepare_at_once, segment_name, sequence_of,
     write_zeros,
@@ -188,7 +188,7 @@ struct Judged {
     batch: u64,
     incarnation_max: u32,
     cut: Option<Cut>,
-    /// Why nothing may follow.
+    /// Why nothing may be in the segments that follow.
     ended: Option<String>,
 }
 
@@ -213,6 +213,9 @@ fn judge(disk: &dyn Disk, names: &Names, settings: &WalSettings) -> Result<Judge
 impl Judged {
     fn read_segment(&mut self, segment: &Segment) -> Result<(), OpenError> {
         let mut window = Window::new(segment, segment.bytes);
+        if let Some(why) = &self.ended {
+            return check_is_empty(&mut window, why);
+        }
         let mut offset = SEGMENT_HEADER_BYTES;
         while offset < segment.bytes {
             match scan(&mut window, offset, self.batch)? {
@@ -221,7 +224,7 @@ impl Judged {
                 Found::Nothing => break,
             }
         }
-        if offset == SEGMENT_HEADER_BYTES && self.ended.is_none() {
+        if offset == SEGMENT_HEADER_BYTES {
             self.ended = Some(format!("{} is empty", segment.name()));
         }
         Ok(())
@@ -247,12 +250,8 @@ impl Judged {
         Ok(())
     }
 
-    /// Writes come in order, and starts of the process too.
+    /// Starts of the process come in order.
     fn check_follows(&mut self, segment: &Segment, offset: u64, incarnation: Option<u32>) -> Result<(), OpenError> {
-        if let Some(why) = &self.ended {
-            let what = format!("data are here although {why}: a part of the log was lost");
-            return Err(Damage::at(segment.name(), offset, what).into());
-        }
         let incarnation = incarnation.unwrap_or(self.incarnation_max);
         if incarnation < self.incarnation_max {
             let what = format!("incarnation {incarnation} follows on {}", self.incarnation_max);
@@ -294,6 +293,17 @@ impl Judged {
             None => Ok(()),
         }
     }
+}
+
+/// Behind the end of the log nothing was ever written, or something before it was lost.
+fn check_is_empty(window: &mut Window<'_>, why: &str) -> Result<(), OpenError> {
+    for offset in (SEGMENT_HEADER_BYTES..window.end()).step_by(SECTOR_BYTES) {
+        if !is_zero(window.get(offset, SECTOR_BYTES)?) {
+            let what = format!("data are here although {why}: a part of the log was lost");
+            return Err(Damage::at(window.segment.name(), offset, what).into());
+        }
+    }
+    Ok(())
 }
 
 // ---- making it durable -----------------------------------------------------------------------------------------

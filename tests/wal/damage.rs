@@ -156,17 +156,20 @@ fn a_sector_of_another_segment_or_of_an_earlier_start_is_damage() {
     other_segment.alter(SECOND, 2 * 4096, &first[2 * 4096..2 * 4096 + 1024]);
     assert_eq!(damage_of(&other_segment).offset, Some(2 * 4096));
 
-    // The same batch, at the same place, written by two starts of the process: a mixture is no batch.
-    let (old, new) = (disk_with(1, 600), disk_with(1, 600));
-    for (disk, starts) in [(&old, 1), (&new, 2)] {
-        (1..starts).for_each(|_| drop(open_sound(disk)));
-        open_sound(disk).wal.persist(&[persist(None, vec![entry(2, 1, 600)])]).unwrap();
-        disk.kill();
-    }
-    let old = old.contents(FIRST).unwrap();
-    new.alter(FIRST, 2 * 4096 + 512, &old[2 * 4096 + 512..2 * 4096 + 1024]);
-    // Incarnations are the same unless something was written in between: then the sectors are the same, too.
-    assert!(open(&new).is_ok());
+    // The same batch at the same place, written by two starts of the process: a mixture is no batch.
+    let disk = disk_with(1, 600);
+    let next = [persist(None, vec![entry(2, 1, 600)])];
+    open_sound(&disk).wal.persist(&next).unwrap();
+    let old = disk.contents(FIRST).unwrap();
+    disk.kill();
+    disk.alter(FIRST, 2 * 4096, &[0; 512]);
+    let mut opened = open_sound(&disk);
+    assert!(opened.report.cut.is_some());
+    opened.wal.persist(&next).unwrap();
+    assert_ne!(disk.contents(FIRST), Some(old.clone()), "the incarnation is another");
+    disk.kill();
+    disk.alter(FIRST, 2 * 4096 + 512, &old[2 * 4096 + 512..2 * 4096 + 1024]);
+    assert!(damage_of(&disk).what.contains("two incarnations"));
 }
 
 #[test]
