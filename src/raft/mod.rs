@@ -195,7 +195,8 @@ impl Raft {
         }
     }
 
-    /// When the next `Tick` is useful; ticks before it do nothing, and a later one is only late.
+    /// When the next `Tick` is due at the latest: a heartbeat, an election timeout, or entries still to be handed out.
+    /// What else ticks do (asking again for what was lost) can wait for it.
     pub fn next_deadline(&self, now: Moment) -> Moment {
         if self.has_undelivered() {
             return now;

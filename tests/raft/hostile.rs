@@ -91,6 +91,40 @@ fn a_commit_index_counts_only_as_far_as_this_leader_has_verified_the_log() {
 }
 
 #[test]
+fn a_vote_is_not_granted_to_a_shorter_log_even_after_a_pre_vote() {
+    let mut cluster = formed(3);
+    cluster.propose(id(1), "a");
+    cluster.settle(&Default::default());
+    for (last_index, last_term, granted) in [(1, 1, false), (1, 9, true), (2, 1, true), (9, 0, false)] {
+        // Node 3 asked when node 2's log was shorter still; `transfer`, since node 2 hears its leader.
+        let (last_index, last_term) = (LogIndex(last_index), Term(last_term));
+        let term = state(&cluster, id(2)).0.0 + 1;
+        give(&mut cluster, message(3, 2, term, Body::Vote { last_index, last_term, transfer: true }));
+        cluster.persist(id(2));
+        let reply = cluster.network.drain(..).next_back().map(|reply| reply.body);
+        assert_eq!(reply, Some(Body::VoteReply { granted, log_is_empty: false }), "{last_index}@{last_term}");
+    }
+}
+
+#[test]
+fn what_was_fetched_is_believed_only_as_far_as_its_terms_are_the_logs() {
+    let mut cluster = Cluster::new(1, Settings { log_memory_bytes_max: 0, ..Settings::default() });
+    cluster.run(std::time::Duration::from_millis(10), &Default::default());
+    cluster.crash(id(1));
+    cluster.start(id(1));
+    cluster.tick(id(1));
+    while cluster.persist(id(1)) {}
+    assert_eq!(cluster.nodes[&id(1)].fetches.len(), 1, "{}", cluster.events);
+    // The segment still held what a truncation has replaced since.
+    cluster.step(id(1), Input::Fetched { lo: LogIndex(1), entries: vec![entry(1, 9, EntryKind::Commands)] });
+    assert_eq!(cluster.nodes[&id(1)].applied, []);
+    cluster.settle(&Default::default());
+    cluster.tick(id(1));
+    cluster.settle(&Default::default());
+    assert_eq!(cluster.nodes[&id(1)].applied.len(), 2);
+}
+
+#[test]
 fn an_acknowledgement_of_what_was_never_sent_commits_nothing() {
     let mut cluster = formed(3);
     cluster.propose(id(1), "a");
