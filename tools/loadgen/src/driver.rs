@@ -385,3 +385,86 @@ impl<'a> Driver<'a> {
         Ok(resolved)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use bytes::BytesMut;
+    use raftkv::api::{Outcome, Reply};
+    use raftkv::base::limits::FRAME_BYTES_MAX;
+    use raftkv::base::{NodeId, Revision};
+    use raftkv::wire;
+
+    use super::*;
+    use crate::plan::{Distribution, Plan};
+
+    /// Answers every write on every connection, and hangs up once, before answer number `hang_up_at`.
+    fn server(hang_up_at: u64) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut left = hang_up_at;
+        std::thread::spawn(move || {
+            // One connection at a time is enough for one that reconnects.
+            for stream in listener.incoming() {
+                let (mut stream, mut incoming, mut buffer) = (stream.unwrap(), BytesMut::new(), [0; 4096]);
+                'connection: while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    incoming.extend_from_slice(&buffer[..read]);
+                    while let Some(frame) = wire::take_frame(&mut incoming, FRAME_BYTES_MAX).unwrap() {
+                        let asked = wire::decode_request(frame).unwrap();
+                        left = left.wrapping_sub(1);
+                        if left == 0 {
+                            break 'connection;
+                        }
+                        let reply = Reply { result: Ok(Outcome::Put { revision: Revision(1) }), leader: None };
+                        let mut out = BytesMut::new();
+                        wire::encode_reply(asked.id, asked.style, &reply, NodeId::new(1).unwrap(), &mut out);
+                        stream.write_all(&out).unwrap();
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    fn drive(address: String, rate: Option<f64>, count: u64) -> serde_json::Value {
+        let settings = Settings {
+            addresses: vec![address],
+            leader: None,
+            connections: 1,
+            depth: 8,
+            rate,
+            protocol: Protocol::Frames,
+            timeout: Duration::from_secs(60),
+        };
+        let plan = Plan { keys: 10, value_bytes: 10, distribution: Distribution::Uniform, read_share: 0.0, seed: 1 };
+        let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
+        let mut driver = Driver::new(settings, &mut mixer, &mut report, Until::Count(count)).unwrap();
+        let elapsed = driver.run(|_| ()).unwrap();
+        report.json(serde_json::json!({}), elapsed)
+    }
+
+    #[test]
+    fn a_closed_loop_asks_exactly_what_it_should() {
+        let report = drive(server(0), None, 5000);
+        assert_eq!(report["writes"]["count"], 5000);
+        assert_eq!(report["errors"], serde_json::json!({}));
+    }
+
+    #[test]
+    fn an_open_loop_keeps_its_rate() {
+        let report = drive(server(0), Some(2000.0), 400);
+        assert_eq!(report["writes"]["count"], 400);
+        let rate = report["writes"]["per_second"].as_f64().unwrap();
+        assert!(rate < 2100.0, "it can't be faster than asked, and is {rate}");
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_connection_broke_is_unknown_and_the_load_goes_on() {
+        let report = drive(server(100), None, 1000);
+        let unknown = report["unknown"]["connection_broke"].as_u64().unwrap();
+        assert!((1..=8).contains(&unknown), "{report}");
+        assert_eq!(report["writes"]["count"].as_u64().unwrap() + unknown, 1000);
+    }
+}
