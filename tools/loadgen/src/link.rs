@@ -1,0 +1,213 @@
+//! One non-blocking connection: requests in, what became of them out, over frames or lines.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::{Buf, BufMut, BytesMut};
+use clap::ValueEnum;
+use mio::net::TcpStream;
+use raftkv::api::{Applied, ErrorCode, Request};
+use raftkv::base::Operation;
+use raftkv::client::Pipeline;
+
+/// Read at once; also how much is read before other links have their turn, times `READS_MAX`.
+const READ_BYTES: usize = 64 * 1024;
+const READS_MAX: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// Length-prefixed protobuf, as the client library speaks
+    Frames,
+    /// A command a line, as netcat speaks
+    Lines,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// What latency is counted from: when it was, or should have been, sent.
+    pub since: Instant,
+    pub is_write: bool,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Done,
+    Refused { code: String, applied: Applied },
+}
+
+/// An answer that has arrived.
+#[derive(Debug)]
+pub struct Answered {
+    pub sent: Sent,
+    pub verdict: Verdict,
+    /// The leader's address, where the protocol names it.
+    pub leader: Option<String>,
+}
+
+enum Codec {
+    Frames(Box<Pipeline>),
+    Lines { outgoing: BytesMut, incoming: BytesMut },
+}
+
+pub struct Link {
+    pub stream: TcpStream,
+    codec: Codec,
+    waiting: VecDeque<Sent>,
+    writable: bool,
+}
+
+impl Link {
+    /// Begins to connect; the first writable event shows how it went.
+    pub fn connect(address: SocketAddr, protocol: Protocol) -> io::Result<Link> {
+        let stream = TcpStream::connect(address)?;
+        let codec = match protocol {
+            Protocol::Frames => Codec::Frames(Box::default()),
+            Protocol::Lines => Codec::Lines { outgoing: BytesMut::new(), incoming: BytesMut::new() },
+        };
+        Ok(Link { stream, codec, waiting: VecDeque::new(), writable: false })
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Since when the oldest request waits.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.waiting.front().map(|sent| sent.since)
+    }
+
+    /// What is under way when the connection is given up: writes among it may have been applied.
+    pub fn abandon(self) -> VecDeque<Sent> {
+        self.waiting
+    }
+
+    pub fn queue(&mut self, request: &Request, since: Instant) {
+        self.waiting.push_back(Sent { since, is_write: request.is_write() });
+        match &mut self.codec {
+            Codec::Frames(pipeline) => {
+                pipeline.queue(request, true);
+            }
+            Codec::Lines { outgoing, .. } => write_line(request, outgoing),
+        }
+    }
+
+    /// `Err`: the connection failed.
+    pub fn on_writable(&mut self) -> io::Result<()> {
+        if !self.writable {
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error);
+            }
+            match self.stream.peer_addr() {
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
+                connected => connected?,
+            };
+            self.stream.set_nodelay(true)?;
+            self.writable = true;
+        }
+        self.flush()
+    }
+
+    /// Writes until all is written or the system takes no more; then a writable event follows.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let outgoing = match &mut self.codec {
+            Codec::Frames(pipeline) => pipeline.outgoing(),
+            Codec::Lines { outgoing, .. } => outgoing,
+        };
+        while self.writable && !outgoing.is_empty() {
+            match self.stream.write(outgoing) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => outgoing.advance(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, as long as it is not too much, and takes the answers. True: there may be more.
+    pub fn on_readable(&mut self, buffer: &mut Vec<u8>, answers: &mut Vec<Answered>) -> io::Result<bool> {
+        buffer.resize(READ_BYTES, 0);
+        for _ in 0..READS_MAX {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => self.take_answers(&buffer[..read], answers)?,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Ok(false);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_answers(&mut self, bytes: &[u8], answers: &mut Vec<Answered>) -> io::Result<()> {
+        let broken = |why: String| io::Error::new(ErrorKind::InvalidData, why);
+        let unasked = || broken("an answer to nothing that was asked".to_string());
+        match &mut self.codec {
+            Codec::Frames(pipeline) => {
+                pipeline.incoming().put_slice(bytes);
+                while let Some((_, reply)) = pipeline.take_reply().map_err(broken)? {
+                    let sent = self.waiting.pop_front().ok_or_else(unasked)?;
+                    let verdict = match reply.result {
+                        Ok(_) => Verdict::Done,
+                        Err(error) => Verdict::Refused { code: error.code.to_string(), applied: error.code.applied() },
+                    };
+                    let leader = reply.leader.map(|leader| leader.address.to_string());
+                    answers.push(Answered { sent, verdict, leader: leader.filter(|address| !address.is_empty()) });
+                }
+            }
+            Codec::Lines { incoming, .. } => {
+                incoming.put_slice(bytes);
+                while let Some(end) = incoming.iter().position(|byte| *byte == b'\n') {
+                    let line = incoming.split_to(end + 1);
+                    let sent = self.waiting.pop_front().ok_or_else(unasked)?;
+                    answers.push(Answered { sent, verdict: line_verdict(&line), leader: None });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys and values are letters, digits and `/`: nothing needs quotes.
+fn write_line(request: &Request, out: &mut BytesMut) {
+    let words: &[&[u8]] = match request {
+        Request::Write(Operation::Put { key, value }) => &[b"PUT ", key, b" ", value, b"\n"],
+        Request::Write(Operation::Delete { key }) => &[b"DELETE ", key, b"\n"],
+        Request::Get { key, .. } => &[b"GET ", key, b"\n"],
+        Request::List { .. } | Request::Status => &[b"PING\n"],
+    };
+    words.iter().for_each(|word| out.put_slice(word));
+}
+
+fn line_verdict(line: &[u8]) -> Verdict {
+    let Some(error) = line.strip_prefix(b"ERR ") else { return Verdict::Done };
+    let code = error.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let code = String::from_utf8_lossy(code).into_owned();
+    let applied = match code == ErrorCode::OutcomeUnknown.as_str() {
+        true => Applied::Maybe,
+        false => Applied::No,
+    };
+    Verdict::Refused { code, applied }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        assert_eq!(line_verdict(b"OK\n"), Verdict::Done);
+        assert_eq!(line_verdict(b"(nil)\r\n"), Verdict::Done);
+        let busy = Verdict::Refused { code: "busy".into(), applied: Applied::No };
+        assert_eq!(line_verdict(b"ERR busy the node has too much to do\n"), busy);
+        let unknown = Verdict::Refused { code: "outcome_unknown".into(), applied: Applied::Maybe };
+        assert_eq!(line_verdict(b"ERR outcome_unknown\n"), unknown);
+    }
+}
