@@ -2,5 +2,7 @@
 
 pub mod api;
 pub mod base;
+pub mod kv;
 pub mod net;
 pub mod raft;
+pub mod wire;

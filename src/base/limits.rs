@@ -22,6 +22,9 @@ pub const KEY_BYTES_MAX: usize = 4 * 1024;
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Most operations in one atomic command. Reached: `bad_arguments`.
 pub const COMMAND_OPERATIONS_MAX: usize = 1024;
+/// Most operations in one log entry, the commands of all its clients together; a command has at least one.
+/// Reached: the leader begins another entry.
+pub const ENVELOPE_OPERATIONS_MAX: usize = 16 * 1024;
 /// Longest data of one log entry: a command with the largest key and value, and room for the envelope.
 pub const ENTRY_DATA_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 4 * 1024;
 
@@ -37,8 +40,14 @@ pub const LINE_BYTES_MAX: usize = 4 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + 64;
 pub const HELLO_BYTES_MAX: usize = 4 * 1024;
 /// Entries in one append message are cut at this many bytes; one larger entry goes alone.
 pub const APPEND_BYTES_MAX: usize = 256 * 1024;
+/// Most entries in one append message, whatever their size. Reached: the link is closed and counted.
+pub const APPEND_ENTRIES_MAX: usize = 64 * 1024;
 /// Client commands in one log entry are cut at this many bytes of keys and values; one larger command goes alone.
 pub const BATCH_BYTES_MAX: usize = 128 * 1024;
+/// Most keys in one answer. Reached: `result_too_large`.
+pub const RESULT_KEYS_MAX: usize = 1024 * 1024;
+/// Most members a cluster may have, of all kinds together; a status that names more peers is refused.
+pub const MEMBERS_MAX: usize = 1024;
 /// Keys in one page of a listing that is not asked for a smaller one, when it is paged for a line client.
 pub const PAGE_KEYS_DEFAULT: usize = 1000;
 

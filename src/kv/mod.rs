@@ -1,0 +1,12 @@
+//! Layer 1: the key-value state machine. [`Store::apply`] changes it, [`Store::view`] reads it, nothing else does.
+//!
+//! Owned by the consensus thread, its sole writer. It is total and deterministic: the same commands in the same
+//! order give the same state on every node, whatever their settings. It knows no entry, no client and no answer
+//! format, and it must not touch a clock, a file or anything that iterates in no order.
+//!
+//! Every command makes exactly one new revision, also one that deletes a key that was not there: a client counts
+//! on the revision that its write was given. No history is kept: only what is current can be read.
+
+mod store;
+
+pub use store::{Applied, Change, OperationResult, Page, ReadError, Record, Store, View};

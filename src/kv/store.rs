@@ -1,0 +1,399 @@
+//! The store: an ordered map from key to its current record.
+//!
+//! Runs on the consensus thread. Keys and values are copied into memory of their exact size: a slice of a network
+//! buffer would keep the whole buffer alive for as long as one small value is stored.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::base::{Command, Operation, Revision};
+
+/// The current state. Starts empty, at revision 0.
+#[derive(Debug, Default)]
+pub struct Store {
+    records: BTreeMap<Bytes, Record>,
+    revision: Revision,
+}
+
+/// What is stored under a key. Cloning shares the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub value: Bytes,
+    /// When the key was last created.
+    pub create_revision: Revision,
+    /// When the value was last put.
+    pub mod_revision: Revision,
+    /// 1 when the key was created, one more for each put since.
+    pub version: u64,
+}
+
+/// What one command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The state's revision behind the command.
+    pub revision: Revision,
+    /// One for each operation, in their order.
+    pub results: Vec<OperationResult>,
+    /// What changed, in the order it did: a delete of an absent key is not among it.
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationResult {
+    Put,
+    Deleted { existed: bool },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put { key: Bytes, record: Record },
+    Deleted { key: Bytes },
+}
+
+/// A page of a listing, atomic at `revision`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Ascending.
+    pub keys: Vec<Bytes>,
+    /// Whether keys of the listing lie behind the last one.
+    pub more: bool,
+    pub revision: Revision,
+}
+
+/// Why a read as of a revision can't be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("revision {asked} does not exist yet, the state is at {current}; read without a revision, or later")]
+    RevisionFuture { asked: Revision, current: Revision },
+    #[error("what revision {asked} held is no longer known, the state is at {current}; read without a revision")]
+    RevisionCompacted { asked: Revision, current: Revision },
+}
+
+impl Store {
+    pub fn new() -> Store {
+        Store::default()
+    }
+
+    /// Does all of the command's operations, in order, at one new revision.
+    pub fn apply(&mut self, command: &Command) -> Applied {
+        self.revision = self.revision.next();
+        let mut applied = Applied {
+            revision: self.revision,
+            results: Vec::with_capacity(command.operations.len()),
+            changes: Vec::with_capacity(command.operations.len()),
+        };
+        for operation in &command.operations {
+            let (result, change) = match operation {
+                Operation::Put { key, value } => (OperationResult::Put, Some(self.put(key, value))),
+                Operation::Delete { key } => {
+                    let change = self.delete(key);
+                    (OperationResult::Deleted { existed: change.is_some() }, change)
+                }
+            };
+            applied.results.push(result);
+            applied.changes.extend(change);
+        }
+        applied
+    }
+
+    fn put(&mut self, key: &Bytes, value: &Bytes) -> Change {
+        let mut range = self.records.range_mut::<[u8], _>((Bound::Included(&key[..]), Bound::Included(&key[..])));
+        if let Some((key, record)) = range.next() {
+            record.value = Bytes::copy_from_slice(value);
+            record.mod_revision = self.revision;
+            record.version += 1;
+            return Change::Put { key: key.clone(), record: record.clone() };
+        }
+        let key = Bytes::copy_from_slice(key);
+        let record = Record {
+            value: Bytes::copy_from_slice(value),
+            create_revision: self.revision,
+            mod_revision: self.revision,
+            version: 1,
+        };
+        self.records.insert(key.clone(), record.clone());
+        Change::Put { key, record }
+    }
+
+    /// `None` if the key was absent.
+    fn delete(&mut self, key: &Bytes) -> Option<Change> {
+        let (key, _) = self.records.remove_entry(&key[..])?;
+        Some(Change::Deleted { key })
+    }
+
+    /// The current state, to read.
+    pub fn view(&self) -> View<'_> {
+        View { store: self }
+    }
+}
+
+/// The state at one revision.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    store: &'a Store,
+}
+
+impl<'a> View<'a> {
+    pub fn revision(self) -> Revision {
+        self.store.revision
+    }
+
+    /// How many keys there are.
+    pub fn len(self) -> usize {
+        self.store.records.len()
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.store.records.is_empty()
+    }
+
+    pub fn get(self, key: &[u8]) -> Option<&'a Record> {
+        self.store.records.get(key)
+    }
+
+    /// What `key` held as of `at`; `None`: now. Only what can be told from the current state is answered: a record
+    /// that has not changed since, or anything at the current revision.
+    pub fn get_at(self, key: &[u8], at: Option<Revision>) -> Result<Option<&'a Record>, ReadError> {
+        let current = self.revision();
+        let asked = at.unwrap_or(current);
+        if asked > current {
+            return Err(ReadError::RevisionFuture { asked, current });
+        }
+        match self.get(key) {
+            Some(record) if record.mod_revision <= asked => Ok(Some(record)),
+            None if asked == current => Ok(None),
+            _ => Err(ReadError::RevisionCompacted { asked, current }),
+        }
+    }
+
+    /// The keys that start with `prefix` and lie behind `after`: at most `limit` (0: no limit), and not more than
+    /// `bytes_max` bytes of keys together, but always the first.
+    pub fn list(self, prefix: &[u8], after: Option<&[u8]>, limit: usize, bytes_max: usize) -> Page {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let mut page = Page { keys: Vec::new(), more: false, revision: self.revision() };
+        let mut bytes = 0;
+        let range = self.store.records.range::<[u8], _>((start, Bound::Unbounded));
+        for (key, _) in range.take_while(|(key, _)| key.starts_with(prefix)) {
+            bytes += key.len();
+            if page.keys.len() == limit || (bytes > bytes_max && !page.keys.is_empty()) {
+                page.more = true;
+                break;
+            }
+            page.keys.push(key.clone());
+        }
+        page
+    }
+
+    /// As [`View::list`], as of `at`; `None`: now. Without history only the current revision can be listed.
+    pub fn list_at(
+        self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        bytes_max: usize,
+        at: Option<Revision>,
+    ) -> Result<Page, ReadError> {
+        let current = self.revision();
+        match at {
+            Some(asked) if asked > current => Err(ReadError::RevisionFuture { asked, current }),
+            Some(asked) if asked < current => Err(ReadError::RevisionCompacted { asked, current }),
+            _ => Ok(self.list(prefix, after, limit, bytes_max)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Random;
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    fn put(key: &str, value: &str) -> Operation {
+        Operation::Put { key: bytes(key), value: bytes(value) }
+    }
+
+    fn delete(key: &str) -> Operation {
+        Operation::Delete { key: bytes(key) }
+    }
+
+    fn command(operations: Vec<Operation>) -> Command {
+        Command { operations, ..Command::default() }
+    }
+
+    fn store(commands: impl IntoIterator<Item = Operation>) -> Store {
+        let mut store = Store::new();
+        for operation in commands {
+            store.apply(&command(vec![operation]));
+        }
+        store
+    }
+
+    #[test]
+    fn every_command_makes_one_revision_also_a_delete_of_nothing() {
+        let mut store = Store::new();
+        assert_eq!(store.apply(&command(vec![put("a", "1"), put("b", "2")])).revision, Revision(1));
+        let applied = store.apply(&command(vec![delete("absent")]));
+        assert_eq!(applied.revision, Revision(2));
+        assert_eq!(applied.results, [OperationResult::Deleted { existed: false }]);
+        assert_eq!(applied.changes, []);
+        assert_eq!(store.view().revision(), Revision(2));
+    }
+
+    #[test]
+    fn a_key_knows_when_it_was_created_when_it_changed_and_how_often() {
+        let mut store = store([put("a", "1"), put("b", "x"), put("a", "2")]);
+        let record = store.view().get(b"a").unwrap().clone();
+        assert_eq!((record.create_revision, record.mod_revision, record.version), (Revision(1), Revision(3), 2));
+        let again = store.apply(&command(vec![delete("a"), put("a", "3"), put("a", "4")]));
+        let record = store.view().get(b"a").unwrap();
+        assert_eq!((record.create_revision, record.mod_revision, record.version), (Revision(4), Revision(4), 2));
+        assert_eq!(again.changes.len(), 3);
+        assert_eq!(again.changes[0], Change::Deleted { key: bytes("a") });
+        assert_eq!(again.changes[2], Change::Put { key: bytes("a"), record: record.clone() });
+    }
+
+    #[test]
+    fn what_is_stored_shares_no_memory_with_what_was_given() {
+        let frame = Bytes::from(vec![b'x'; 4096]);
+        let mut store = Store::new();
+        for _ in 0..2 {
+            store.apply(&command(vec![Operation::Put { key: frame.slice(10..12), value: frame.slice(20..23) }]));
+        }
+        drop(store.apply(&command(vec![Operation::Delete { key: frame.slice(0..1) }])));
+        assert!(frame.is_unique(), "the store keeps the buffer alive");
+        assert_eq!(store.view().get(b"xx").unwrap().value, "xxx");
+    }
+
+    #[test]
+    fn a_read_as_of_a_revision_is_answered_only_if_it_can_be_known() {
+        let store = store([put("old", "1"), put("new", "2"), put("gone", "3"), delete("gone")]);
+        let view = store.view();
+        let (asked, current) = (Revision(1), Revision(4));
+        assert_eq!(view.get_at(b"old", Some(asked)).unwrap().unwrap().value, "1");
+        assert_eq!(view.get_at(b"new", Some(asked)), Err(ReadError::RevisionCompacted { asked, current }));
+        assert_eq!(view.get_at(b"gone", Some(Revision(3))).unwrap_err().to_string().split(' ').next(), Some("what"));
+        assert_eq!(view.get_at(b"gone", Some(current)), Ok(None));
+        assert_eq!(view.get_at(b"gone", None), Ok(None));
+        let asked = Revision(5);
+        assert_eq!(view.get_at(b"old", Some(asked)), Err(ReadError::RevisionFuture { asked, current }));
+        assert_eq!(view.list_at(b"", None, 0, 99, Some(asked)), Err(ReadError::RevisionFuture { asked, current }));
+        let asked = Revision(3);
+        assert_eq!(view.list_at(b"", None, 0, 99, Some(asked)), Err(ReadError::RevisionCompacted { asked, current }));
+        assert_eq!(view.list_at(b"", None, 0, 99, Some(current)), view.list_at(b"", None, 0, 99, None));
+    }
+
+    #[test]
+    fn a_page_stops_at_its_byte_limit_but_holds_at_least_one_key() {
+        let store = store([put("aaaa", ""), put("aabb", ""), put("aacc", "")]);
+        let page = store.view().list(b"aa", None, 0, 8);
+        assert_eq!((page.keys.len(), page.more), (2, true));
+        let page = store.view().list(b"aa", None, 0, 1);
+        assert_eq!((page.keys.len(), page.more), (1, true));
+        let page = store.view().list(b"aa", None, 0, 12);
+        assert_eq!((page.keys.len(), page.more), (3, false));
+    }
+
+    /// A model so naive that it can't be wrong: a list of (key, value, created, changed, version), searched and
+    /// sorted when asked.
+    #[derive(Default)]
+    struct Model {
+        rows: Vec<(Bytes, Record)>,
+        revision: Revision,
+    }
+
+    impl Model {
+        fn apply(&mut self, command: &Command) -> Vec<OperationResult> {
+            self.revision = self.revision.next();
+            command.operations.iter().map(|operation| self.operate(operation)).collect()
+        }
+
+        fn operate(&mut self, operation: &Operation) -> OperationResult {
+            let revision = self.revision;
+            let key_of = |key: &Bytes| key.clone();
+            match operation {
+                Operation::Put { key, value } => {
+                    let old = self.rows.iter().find(|row| row.0 == key).map(|row| row.1.clone());
+                    self.rows.retain(|row| row.0 != key);
+                    let record = Record {
+                        value: value.clone(),
+                        create_revision: old.as_ref().map_or(revision, |old| old.create_revision),
+                        mod_revision: revision,
+                        version: old.map_or(1, |old| old.version + 1),
+                    };
+                    self.rows.push((key_of(key), record));
+                    OperationResult::Put
+                }
+                Operation::Delete { key } => {
+                    let before = self.rows.len();
+                    self.rows.retain(|row| row.0 != key);
+                    OperationResult::Deleted { existed: self.rows.len() < before }
+                }
+            }
+        }
+
+        fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
+            let mut keys: Vec<Bytes> = self.rows.iter().map(|row| row.0.clone()).collect();
+            keys.sort();
+            keys.retain(|key| key.starts_with(prefix) && after.is_none_or(|after| &key[..] > after));
+            let more = limit != 0 && keys.len() > limit;
+            keys.truncate(if limit == 0 { usize::MAX } else { limit });
+            Page { keys, more, revision: self.revision }
+        }
+    }
+
+    /// Few keys, with shared prefixes and bytes at both ends of their range, so that operations meet.
+    fn random_key(random: &mut Random, length_min: u64) -> Bytes {
+        let length = length_min + random.below(4 - length_min);
+        (0..length).map(|_| [0, b'a', b'b', 0xff][random.below(4) as usize]).collect()
+    }
+
+    fn random_operation(random: &mut Random) -> Operation {
+        let key = random_key(random, 1);
+        match random.below(3) {
+            0 => Operation::Delete { key },
+            _ => Operation::Put { key, value: Bytes::from(random.next().to_string()) },
+        }
+    }
+
+    #[test]
+    fn the_store_does_what_a_naive_model_does() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let (mut store, mut model) = (Store::new(), Model::default());
+            for step in 0..100 {
+                let operations = (0..random.below(4)).map(|_| random_operation(&mut random)).collect();
+                let command = command(operations);
+                let applied = store.apply(&command);
+                assert_eq!(applied.results, model.apply(&command), "seed {seed}, step {step}");
+                assert_eq!(applied.revision, model.revision, "seed {seed}, step {step}");
+                let changed = applied.results.iter().filter(|r| **r != OperationResult::Deleted { existed: false });
+                assert_eq!(applied.changes.len(), changed.count(), "seed {seed}, step {step}");
+                compare(&store, &model, &mut random, &format!("seed {seed}, step {step}"));
+            }
+        }
+    }
+
+    fn compare(store: &Store, model: &Model, random: &mut Random, place: &str) {
+        let view = store.view();
+        assert_eq!(view.len(), model.rows.len(), "{place}");
+        assert_eq!(view.is_empty(), model.rows.is_empty(), "{place}");
+        let key = random_key(random, 1);
+        let expected = model.rows.iter().find(|row| row.0 == key).map(|row| &row.1);
+        assert_eq!(view.get(&key), expected, "{place}, key {key:?}");
+        let prefix = random_key(random, 0);
+        let after = (random.below(2) == 0).then(|| random_key(random, 0));
+        let limit = random.below(5) as usize;
+        let page = view.list(&prefix, after.as_deref(), limit, usize::MAX);
+        let expected = model.list(&prefix, after.as_deref(), limit);
+        assert_eq!(page, expected, "{place}, prefix {prefix:?}, after {after:?}, limit {limit}");
+    }
+}

@@ -1,0 +1,43 @@
+//! Layer 2: bytes to values and back. Pure functions, called on the net thread (and the envelope's on the consensus
+//! thread); no socket, clock or state lives here.
+//!
+//! ```text
+//! connection's first byte   00 or 01: frames                     printable: lines
+//!                           frame.rs   length, then protobuf     line.rs   one command a line
+//! client's frames           client.rs  typed, legacy.rs text     quote.rs  how a key or value is written
+//! peer's frames             peer.rs    hello, consensus, forwarded requests
+//! log entry's data          envelope.rs
+//! ```
+//!
+//! Whatever arrives was written by somebody else: a decoder never panics and never takes more memory than a small
+//! multiple of the bytes that have arrived. What is not understood is a [`BadFrame`], which closes the connection;
+//! a request that is understood but refused is an answer. Keys and values are slices of the frame, never copies.
+
+mod client;
+mod convert;
+mod envelope;
+mod frame;
+#[rustfmt::skip]
+#[allow(clippy::all, clippy::pedantic)]
+mod generated;
+mod legacy;
+mod line;
+mod peer;
+mod quote;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod testing;
+mod walk;
+
+pub use client::{
+    ClientRequest, FirstFrame, Style, decode_first, decode_reply, decode_request, encode_reply, encode_request,
+};
+pub use envelope::{decode_envelope, encode_envelope};
+pub use frame::{BadFrame, FrameError, take_frame};
+pub use line::{HELP, LineCommand, looks_like_http, parse_line, write_reply};
+pub use peer::{
+    Hello, HelloReply, Identity, PeerFrame, decode_hello_reply, decode_peer, encode_hello, encode_hello_reply,
+    encode_peer,
+};
+pub use quote::{write_key, write_value};

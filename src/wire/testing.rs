@@ -1,0 +1,1 @@
+//! Seeded values of every kind that crosses the wire, and ways to damage them. Tests only.
