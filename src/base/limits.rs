@@ -74,6 +74,40 @@ pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 /// A client that leaves its answers unread for this long is dropped.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
+// ---- the net thread's own work and its peers (not settings) ------------------------------------------------
+
+/// Bytes that one read of a socket takes at most. One such buffer serves all connections.
+pub const READ_CHUNK_BYTES: usize = 64 * 1024;
+/// Reads of one connection in one turn of the loop. Reached: it is served again next turn, behind the others.
+pub const TURN_READS_MAX: usize = 4;
+/// Connections served in one turn of the loop. Reached: the rest come next turn, before anything new.
+pub const TURN_CONNECTIONS_MAX: usize = 256;
+/// Connections accepted, and events taken from the mailbox, in one turn. Reached: the rest come next turn.
+pub const TURN_ACCEPTS_MAX: usize = 64;
+pub const TURN_EVENTS_MAX: usize = 4096;
+/// Answers are encoded for a connection while its socket has less than this left to take; later ones wait as
+/// values, which for a read share the store's memory.
+pub const ENCODED_BYTES_TARGET: usize = 256 * 1024;
+/// After its last answer a connection is read, and what comes is thrown away, for this long: a close with unread
+/// input would be a reset, and could take the answer with it.
+pub const LINGER_DEADLINE: Duration = Duration::from_secs(1);
+/// Accepting tries again after this long without descriptors, even if no connection closed here.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Bytes of peers' messages that wait for consensus. Reached: no peer is read until it falls.
+pub const PEER_CREDIT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often that is looked at while peers are not read, since consensus gives credit back without a wake.
+pub const PEER_CREDIT_RETRY: Duration = Duration::from_millis(2);
+/// Bytes queued for one peer. Reached: the link is closed, and consensus told. Forwarded requests get half of it
+/// and are refused as `busy` beyond, so that clients can't bring down a link.
+pub const LINK_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A peer that takes nothing of what is queued for it for this long has lost the link.
+pub const LINK_WRITE_DEADLINE: Duration = Duration::from_secs(3);
+/// One address of a peer must accept a connection within this time.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(1);
+/// Pause before a peer is dialed again: the first, and the longest it doubles to; both with 50 % of jitter.
+pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
 // ---- consensus (defaults of settings) ----------------------------------------------------------------------
 
 pub const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(150);

@@ -1,10 +1,26 @@
-//! `raftkv node`: from the options to a running node.
+//! `raftkv node`: from the options to a running node, and to its end.
 
+use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use env_logger::Env;
+use log::LevelFilter;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::Exit;
 use super::node_args::NodeArgs;
 use super::output::complain;
+use crate::base::NodeId;
+use crate::disk::OpenError;
+use crate::net::NetLimits;
+use crate::node::Settings;
+use crate::node::core::End;
+use crate::node::settings::Tuning;
+use crate::node::start::{Node, NodeError, Stopper};
+
+const MIB: u64 = 1024 * 1024;
 
 /// Checks the options, then runs the node until it is told to stop.
 pub fn run_node(args: NodeArgs) -> ExitCode {
@@ -15,9 +31,121 @@ pub fn run_node(args: NodeArgs) -> ExitCode {
             return Exit::NodeConfiguration.into();
         }
     };
+    start_log(args.id, args.log_level);
+    end_on_panic();
     for warning in warnings {
-        complain(&warning);
+        log::warn!("{warning}");
     }
-    complain("this build has no node");
-    Exit::NodeConfiguration.into()
+    let node = match Node::start(&settings(&args)) {
+        Ok(node) => node,
+        Err(error) => {
+            complain(&error.to_string());
+            return exit_of(&error).into();
+        }
+    };
+    if let Err(error) = stop_on_signals(node.stopper()) {
+        complain(&format!("signals can't be caught: {error}"));
+        return Exit::NodeIo.into();
+    }
+    if args.exit_on_stdin_close {
+        stop_on_stdin_close(node.stopper());
+    }
+    match node.wait() {
+        End::Stopped => {
+            log::info!("stopped");
+            Exit::Done.into()
+        }
+        End::Io(why) => {
+            log::error!("ended: {why}; what was acknowledged is safe, restart the node when the cause is mended");
+            Exit::NodeIo.into()
+        }
+        End::Damaged(why) => {
+            log::error!("ended: {why}");
+            Exit::NodeDamaged.into()
+        }
+    }
+}
+
+fn settings(args: &NodeArgs) -> Settings {
+    let mib = |mib: u64| usize::try_from(mib * MIB).unwrap_or(usize::MAX);
+    Settings {
+        id: args.id,
+        listen: args.listen.to_string(),
+        advertise: args.advertised().to_string(),
+        peers: args.peers.iter().map(|peer| (peer.id, peer.address.to_string())).collect(),
+        cluster_name: args.cluster.clone(),
+        data_dir: args.data_dir(),
+        tuning: Tuning {
+            election_timeout_min: Duration::from_millis(args.election_timeout_min_ms),
+            election_timeout_max: Duration::from_millis(args.election_timeout_max_ms),
+            heartbeat: Duration::from_millis(args.heartbeat_ms),
+            request_timeout: Duration::from_millis(args.request_timeout_ms),
+            segment_bytes: args.segment_mib * MIB,
+            log_memory_bytes_max: mib(args.log_memory_mib),
+            ..Tuning::default()
+        },
+        net: NetLimits {
+            connections_max: args.connections_max,
+            requests_max: args.requests_max,
+            connection_requests_max: args.connection_requests_max,
+            buffered_bytes_max: mib(args.buffered_mib),
+            ..NetLimits::default()
+        },
+    }
+}
+
+fn exit_of(error: &NodeError) -> Exit {
+    match error {
+        NodeError::Configuration(_) | NodeError::Open(OpenError::Configuration(_)) => Exit::NodeConfiguration,
+        NodeError::Open(OpenError::Damaged(_)) => Exit::NodeDamaged,
+        NodeError::Open(OpenError::Io(_)) | NodeError::Io { .. } => Exit::NodeIo,
+    }
+}
+
+/// A line is the time in UTC to the millisecond, the level, the node's id, and what happened.
+fn start_log(id: NodeId, level: Option<LevelFilter>) {
+    let default = level.unwrap_or(LevelFilter::Info).to_string();
+    env_logger::Builder::from_env(Env::default().default_filter_or(default))
+        .format(move |line, record| {
+            writeln!(line, "{} {:5} node {id}: {}", line.timestamp_millis(), record.level(), record.args())
+        })
+        .init();
+}
+
+/// A thread that panicked leaves the others with half a node; the process ends at once, and the log recovers.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
+/// The first signal stops the node cleanly, a second one ends the process at once.
+fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let run = move || {
+        let mut again = false;
+        for signal in signals.forever() {
+            if again {
+                std::process::exit(128 + signal);
+            }
+            again = true;
+            log::info!("signal {signal}: stopping; a second one ends the process at once");
+            stopper.stop();
+        }
+    };
+    std::thread::Builder::new().name("signals".to_string()).spawn(run).map(|_| ())
+}
+
+fn stop_on_stdin_close(stopper: Stopper) {
+    let run = move || {
+        let mut ignored = [0; 64];
+        while std::io::stdin().read(&mut ignored).is_ok_and(|count| count > 0) {}
+        log::info!("standard input ended: stopping");
+        stopper.stop();
+    };
+    if let Err(error) = std::thread::Builder::new().name("stdin".to_string()).spawn(run) {
+        log::warn!("standard input is not watched: {error}");
+    }
 }

@@ -49,7 +49,7 @@ impl DataDir {
         check_is_ours(path)?;
         let lock = lock(path)?;
         let disk = RealDisk::open(path)?;
-        let identity = Identity::open(&disk, wanted, mint_instance()?)?;
+        let identity = Identity::open(&disk, wanted, InstanceId(random_u128()?))?;
         Ok(DataDir { disk: Arc::new(disk), identity, _lock: Some(lock) })
     }
 
@@ -166,12 +166,13 @@ fn locked_by(file: &mut File, path: &Path) -> OpenError {
     ))
 }
 
-fn mint_instance() -> Result<InstanceId, OpenError> {
+/// 128 bits of the system's randomness: for ids that must never meet.
+pub fn random_u128() -> io::Result<u128> {
     let mut bytes = [0; 16];
     // The same file on every system that has rustix's other calls; getrandom is Linux's alone.
     let read = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
-    read.map_err(|error| shown("read", Path::new("/dev/urandom"), error))?;
-    Ok(InstanceId(u128::from_be_bytes(bytes)))
+    read.map_err(|error| file_error("read", "/dev/urandom", error))?;
+    Ok(u128::from_be_bytes(bytes))
 }
 
 #[cfg(test)]

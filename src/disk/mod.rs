@@ -49,7 +49,7 @@ mod segment;
 mod slots;
 mod wal;
 
-pub use data_dir::{DataDir, Wanted};
+pub use data_dir::{DataDir, Wanted, random_u128};
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, OpenError, WalError};
 pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk};

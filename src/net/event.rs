@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+
 use crate::api::{Reply, Request};
-use crate::base::{ClusterId, NodeId, Term};
+use crate::base::{ClusterId, NodeId, Operation, Term};
 use crate::raft::Message;
 
 /// Names one connection for its lifetime: a slot that is used again gets another generation, so that an answer to
@@ -34,7 +36,8 @@ pub enum NetEvent {
     Send {
         message: Message,
     },
-    /// A client's request for the leader of `term`; never sent twice.
+    /// A client's request for the leader of `term`; never sent twice. If it can't be sent at all, `net` answers
+    /// `FromNet::ForwardReply` in the name of `to` with `no_leader` or `busy`: it was certainly not applied.
     Forward {
         to: NodeId,
         id: u64,
@@ -94,13 +97,26 @@ pub enum FromNet {
 }
 
 impl FromNet {
-    /// What this took from [`PeerCredit`] when it was delivered; whoever takes it from the inbox gives it back.
-    pub fn peer_cost_bytes(&self) -> usize {
+    /// What this event took of [`PeerCredit`] before it was delivered: exactly this is to be given back once it is
+    /// out of the inbox.
+    pub fn credit_bytes(&self) -> usize {
         match self {
             FromNet::Raft { message } => message.cost_bytes(),
+            FromNet::Forwarded { request, .. } => request_cost_bytes(request),
             _ => 0,
         }
     }
+}
+
+/// What a request holds while it waits somewhere, in bytes.
+pub(super) fn request_cost_bytes(request: &Request) -> usize {
+    let held = match request {
+        Request::Write(Operation::Put { key, value }) => key.len() + value.len(),
+        Request::Write(Operation::Delete { key }) | Request::Get { key, .. } => key.len(),
+        Request::List { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, Bytes::len),
+        Request::Status => 0,
+    };
+    held + 128
 }
 
 /// Where consensus and the wal put what `net` must do. One call is one wake at most, and none while `net` is awake.

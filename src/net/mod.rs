@@ -1,7 +1,81 @@
 //! Layer 3: every socket, every connection limit, on one thread.
 //!
-//! (contract; the essay comes with the implementation)
+//! One port serves everybody. The first byte that a connection sends decides: a frame's (a client's, or a peer's,
+//! whose hello says so) or a line's. Clients' requests go to consensus through one callback, and answers come back
+//! through the [`Mailbox`]; consensus and wal never see a socket, and this thread never sees a disk, a name server
+//! or the consensus state.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `event` | what goes in and out: the contract with consensus |
+//! | `event_loop` | the order of a turn, deadlines, what is ready |
+//! | `listener`, `clients` | accepting; reading and answering clients |
+//! | `session` | one client's protocol, order and bounds, without a socket |
+//! | `peers`, `handshake`, `dial`, `link` | dialing, who is a peer, back-off and look-ups, a link's queue |
+//! | `connection`, `transport`, `input` | one socket, its deadlines, its bytes |
+//! | `mailbox`, `sleeper` | the way in, and the wake that costs nothing while the thread is awake |
+//! | `slots` | where connections live, so that nothing meant for one reaches its successor |
+//! | `admission`, `limits`, `counters` | what is bounded, and what is counted |
+//!
+//! **Bounds.** Nothing here waits for anybody. A turn does a bounded amount of each kind of work and leaves the rest
+//! on lists. A client that has too much in progress, or more unread answers than its bound, is not read, then
+//! dropped; when all buffers together pass theirs no client is read. Peers have their own bounds (a byte-bounded
+//! queue out, credit in) and don't wait for clients. A connection that owes the rest of a frame, or doesn't read
+//! its answers, has a deadline.
+//!
+//! **What it does not do.** It retries nothing and remembers no request: a request whose connection is gone is
+//! answered into the void. It does not authenticate: whoever reaches the port is a client, and a peer is whoever
+//! knows the cluster's name and the ids. Links to peers are not encrypted. A listing on a line is atomic by page.
 
+mod admission;
+mod clients;
+mod connection;
+mod counters;
+mod dial;
 pub mod event;
+mod event_loop;
+mod handshake;
+mod input;
+mod limits;
+mod link;
+mod listener;
+mod mailbox;
+mod peers;
+mod session;
+mod sleeper;
+mod slots;
+mod transport;
 
+use std::net::TcpListener;
+use std::sync::Arc;
+
+pub use admission::Admission;
+pub use counters::{CloseReason, NetCounters};
 pub use event::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
+pub use event_loop::Net;
+pub use limits::NetLimits;
+pub use mailbox::Mailbox;
+pub use session::{Asked, Session, Turn};
+
+use crate::base::{ClusterId, InstanceId, NodeId};
+
+/// What [`Net::new`] is told.
+#[derive(Debug)]
+pub struct NetConfig {
+    pub id: NodeId,
+    /// This node's data directory, as its hellos name it.
+    pub instance: InstanceId,
+    /// As the operator named it; nodes of differently named clusters refuse each other.
+    pub cluster_name: String,
+    /// `None` until the log's first entry is known; see [`NetEvent::SetClusterId`].
+    pub cluster: Option<ClusterId>,
+    /// `HOST:PORT` at which others reach this node.
+    pub advertise: Arc<str>,
+    /// Every other node, and where to dial it.
+    pub peers: Vec<(NodeId, Arc<str>)>,
+    /// Bound already, so that a port in use is an error of the start and not of the loop.
+    pub listener: TcpListener,
+    pub limits: NetLimits,
+    /// Seeds the jitter of the dial back-off.
+    pub seed: u64,
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::base::ClusterId;
 use crate::base::limits::FETCH_BYTES_MAX;
-use crate::base::{ClusterId, NodeId};
 use crate::disk::{DataDir, Disk, LogReader, SegmentJob};
 use crate::raft::Fetch;
 
@@ -26,7 +26,6 @@ pub enum BackgroundEvent {
 }
 
 pub struct BackgroundLoop {
-    pub id: NodeId,
     pub disk: Arc<dyn Disk>,
     pub data_dir: DataDir,
     pub reader: LogReader,
@@ -52,7 +51,7 @@ impl BackgroundLoop {
                 BackgroundEvent::Fetch(fetch) => {
                     let entries = self.reader.read(fetch.lo, fetch.hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
                         let (lo, hi) = (fetch.lo, fetch.hi);
-                        log::warn!("node {}: entries {lo} to {hi} can't be read from the log: {error}", self.id);
+                        log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
                         Vec::new()
                     });
                     let _ = self.to_consensus.send(ConsensusEvent::Fetched { lo: fetch.lo, entries });

@@ -118,7 +118,7 @@ impl ConsensusLoop {
 
     fn on_peer(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
         self.journal.on_net(&event);
-        self.peer_credit.give_back(event.peer_cost_bytes());
+        self.peer_credit.give_back(event.credit_bytes());
         self.replica.on_event(now, ReplicaEvent::FromNet(event), effects);
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::base::Moment;
+use crate::base::{Members, Moment};
 use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
@@ -77,6 +77,11 @@ impl OpenedCore {
         Ok(OpenedCore { parts, wal, recovered, reader, report, inbox, receiver })
     }
 
+    /// The membership that the log holds; `None` before the cluster has formed.
+    pub fn members(&self) -> Option<&Members> {
+        self.recovered.members.last().map(|(_, members)| &**members)
+    }
+
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
         let OpenedCore { parts, wal, recovered, reader, inbox, receiver, .. } = self;
@@ -112,7 +117,6 @@ impl OpenedCore {
             ender: ender.clone(),
         };
         let background = BackgroundLoop {
-            id,
             disk: parts.disk,
             data_dir: parts.data_dir,
             reader,

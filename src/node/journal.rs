@@ -28,14 +28,13 @@ impl Journal {
     }
 
     pub fn on_net(&mut self, event: &FromNet) {
-        let id = self.id;
         match event {
             FromNet::LinkUp { peer } => {
-                log::info!("node {id}: connected to node {peer}");
+                log::info!("connected to node {peer}");
                 self.down.remove(peer);
             }
             FromNet::LinkDown { peer, why } if self.down.get(peer) != Some(why) => {
-                log::info!("node {id}: no connection to node {peer}: {why}");
+                log::info!("no connection to node {peer}: {why}");
                 self.down.insert(*peer, why.clone());
             }
             _ => {}
@@ -43,14 +42,13 @@ impl Journal {
     }
 
     pub fn on_turn(&mut self, now: Moment, replica: &Replica, effects: &Effects) {
-        let id = self.id;
         for change in &effects.role_changes {
             let leader = change.leader.map_or("no leader".to_string(), |leader| format!("leader is node {leader}"));
-            log::info!("node {id}: {} in term {}, {leader}: {}", change.role.as_str(), change.term, change.why);
+            log::info!("{} in term {}, {leader}: {}", change.role.as_str(), change.term, change.why);
         }
         if let Some(members) = &effects.members {
             let ids: Vec<String> = members.voters.iter().map(|member| member.id.to_string()).collect();
-            log::info!("node {id}: cluster {} of nodes {}", members.cluster, ids.join(", "));
+            log::info!("cluster {} of nodes {}", members.cluster, ids.join(", "));
         }
         self.maybe_report_missing(now, replica);
     }
@@ -68,6 +66,6 @@ impl Journal {
         let peers: Vec<String> =
             replica.peers_down().map(|(peer, address, why)| format!("node {peer} at {address}: {why}")).collect();
         let missing = if peers.is_empty() { "all peers are connected".to_string() } else { peers.join("; ") };
-        log::warn!("node {}: no leader for 5 s; {}; {missing}", self.id, replica.why_no_leader());
+        log::warn!("no leader for 5 s; {}; {missing}", replica.why_no_leader());
     }
 }

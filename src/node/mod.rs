@@ -19,6 +19,7 @@ pub mod core;
 pub mod embedded;
 pub mod replica;
 pub mod settings;
+pub mod start;
 pub mod wal;
 
 mod admit;
@@ -29,3 +30,4 @@ mod waiting;
 
 pub use embedded::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};
 pub use settings::Settings;
+pub use start::{Node, NodeError};

@@ -4,14 +4,14 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId};
-use crate::disk::{DataDir, OpenError, RecoveryReport, WalSettings, Wanted};
+use crate::disk::{DataDir, OpenError, RecoveryReport, WalSettings, Wanted, random_u128};
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
-use super::core::{Core, CoreParts, End, OpenedCore, spawn};
+use super::core::{Core, CoreParts, End, OpenedCore};
 use super::settings::Settings;
 
 /// Descriptors that are not clients' connections: files, peers, the poll, standard streams.
@@ -63,7 +63,7 @@ impl Node {
         let bootstrap = bootstrap(settings)?;
         let peers = bootstrap.voters.iter().filter(|member| member.id != settings.id);
         let peers: Vec<(NodeId, Arc<str>)> = peers.map(|member| (member.id, member.address.clone())).collect();
-        let seed = random_u128("a seed")? as u64;
+        let seed = draw("a seed")? as u64;
         let opened = OpenedCore::open(CoreParts {
             raft: settings.tuning.raft_config(settings.id, instance, bootstrap, seed),
             cluster_name: settings.cluster_name.clone(),
@@ -76,9 +76,11 @@ impl Node {
             disk: data_dir.disk(),
             data_dir,
         })?;
-        report(settings.id, &opened.report);
-        opened.warn_of_differing_members(&peers);
-
+        report(&opened.report);
+        let peers = match opened.members() {
+            Some(members) => peers_of_the_log(settings, members, &peers),
+            None => peers,
+        };
         let peer_credit = PeerCredit::default();
         let to_consensus = opened.inbox.clone();
         let config = NetConfig {
@@ -87,7 +89,7 @@ impl Node {
             cluster_name: settings.cluster_name.clone(),
             cluster,
             advertise: settings.advertise.as_str().into(),
-            peers: opened.members_peers().unwrap_or(peers),
+            peers,
             listener,
             limits,
             seed: seed.rotate_left(32),
@@ -107,7 +109,7 @@ impl Node {
             .name(name)
             .spawn(move || net.run())
             .map_err(|source| io("the network thread can't be started", source))?;
-        log::info!("node {}: ready on {address}", settings.id);
+        log::info!("ready on {address}");
         Ok(Node { core, mailbox, net, counters, address })
     }
 
@@ -140,8 +142,8 @@ fn io(what: &str, source: std::io::Error) -> NodeError {
     NodeError::Io { what: what.to_string(), source }
 }
 
-fn random_u128(what: &str) -> Result<u128, NodeError> {
-    crate::disk::random_u128().map_err(|source| io(&format!("{what} can't be drawn from the system"), source))
+fn draw(what: &str) -> Result<u128, NodeError> {
+    random_u128().map_err(|source| io(&format!("{what} can't be drawn from the system"), source))
 }
 
 /// All members by the operator's flags; the cluster id is the one that this node mints if it leads first.
@@ -150,14 +152,35 @@ fn bootstrap(settings: &Settings) -> Result<Members, NodeError> {
     let mut voters: Vec<Member> = settings.peers.iter().map(|(id, address)| member(*id, address)).collect();
     voters.push(member(settings.id, &settings.advertise));
     voters.sort_by_key(|member| member.id);
-    let cluster = ClusterId(random_u128("a cluster id")?);
+    let cluster = ClusterId(draw("a cluster id")?);
     Ok(Members { cluster, voters, outgoing: Vec::new(), learners: Vec::new() })
+}
+
+/// The log's membership wins over the flags, which only bootstrap; where they differ the operator is told.
+fn peers_of_the_log(settings: &Settings, members: &Members, flags: &[(NodeId, Arc<str>)]) -> Vec<(NodeId, Arc<str>)> {
+    let all = members.voters.iter().chain(&members.outgoing).chain(&members.learners);
+    let (own, others): (Vec<&Member>, Vec<&Member>) = all.partition(|member| member.id == settings.id);
+    let peers: Vec<(NodeId, Arc<str>)> = others.iter().map(|member| (member.id, member.address.clone())).collect();
+    let show = |peers: &[(NodeId, Arc<str>)]| {
+        peers.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(", ")
+    };
+    if peers != flags {
+        let (flags, log) = (show(flags), show(&peers));
+        log::warn!("the options name the peers {flags}; the log says {log}, and that is what counts");
+    }
+    if let Some(own) = own.first().filter(|own| *own.address != settings.advertise) {
+        let (advertise, address) = (&settings.advertise, &own.address);
+        log::warn!("this node is advertised as {advertise}, but its cluster knows it as {address} and dials that");
+    }
+    peers
 }
 
 fn bind(listen: &str) -> Result<TcpListener, NodeError> {
     let mut last = None;
     let addresses = listen.to_socket_addrs().map_err(|error| {
-        NodeError::Configuration(format!("--listen {listen} can't be resolved: {error}; use an address of this machine"))
+        NodeError::Configuration(format!(
+            "--listen {listen} can't be resolved: {error}; use an address of this machine"
+        ))
     })?;
     for address in addresses {
         match listen_on(address) {
@@ -212,7 +235,7 @@ fn effective_connections(wanted: usize) -> Result<usize, NodeError> {
 fn announce(settings: &Settings, limits: &crate::net::NetLimits, instance: InstanceId) {
     let Settings { id, cluster_name, listen, advertise, data_dir, tuning, .. } = settings;
     log::info!(
-        "node {id}: raftkv {}, cluster '{cluster_name}', listening on {listen}, advertised as {advertise}, data in {} (instance {instance}); \
+        "raftkv {}, node {id} of cluster '{cluster_name}', listening on {listen}, advertised as {advertise}, data in {} (instance {instance}); \
          at most {} connections, {} requests and {} MiB buffered; elections after {} to {} ms, heartbeat {} ms",
         crate::VERSION,
         data_dir.display(),
@@ -225,9 +248,9 @@ fn announce(settings: &Settings, limits: &crate::net::NetLimits, instance: Insta
     );
 }
 
-fn report(id: NodeId, report: &RecoveryReport) {
-    log::info!("node {id}: recovered {report}");
+fn report(report: &RecoveryReport) {
+    log::info!("log: {report}");
     for warning in &report.warnings {
-        log::warn!("node {id}: {warning}");
+        log::warn!("{warning}");
     }
 }

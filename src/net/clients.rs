@@ -1,0 +1,222 @@
+//! The loop's part for clients: accepting, reading requests, writing answers. Net thread.
+//!
+//! What a client's bytes mean is [`super::session`]'s; here they come from a socket, under the bounds of all.
+
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+
+use super::connection::{Connection, Role};
+use super::event_loop::{Net, token_of};
+use super::listener::Accepted;
+use super::session::{Session, Turn};
+use super::transport::Transport;
+use super::{CloseReason, ConnectionId, FromNet, Origin};
+use crate::api::Reply;
+
+impl Net {
+    // ---- accepting -----------------------------------------------------------------------------------------
+
+    /// Whether another connection may be accepted. Beyond the clients' bound there is room for peers alone, so that
+    /// clients never keep a cluster from forming; one that turns out to be a client there is refused.
+    pub(super) fn may_take_another(&self) -> bool {
+        let reserve = 2 * self.links.len();
+        self.clients_open < self.limits.connections_max + reserve
+    }
+
+    pub(super) fn maybe_accept(&mut self) {
+        for _ in 0..self.limits.turn_accepts_max {
+            if !self.listener.may_accept(self.now, self.may_take_another()) {
+                break;
+            }
+            match self.listener.accept(self.now, self.limits.accept_retry) {
+                Accepted::Connection(stream, remote) => {
+                    if let Err(error) = self.on_accepted(stream, remote) {
+                        log::debug!("net: {remote} was accepted and lost: {error}");
+                    }
+                }
+                Accepted::Nothing => return,
+                Accepted::OutOfDescriptors => {
+                    self.counters.accept_pauses.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            }
+        }
+        if !self.may_take_another() {
+            self.counters.accept_pauses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn on_accepted(&mut self, stream: mio::net::TcpStream, remote: std::net::SocketAddr) -> std::io::Result<()> {
+        let mut transport = Transport::accepted(stream)?;
+        transport.register(self.poll.registry(), token_of(self.connections.next_id()))?;
+        let session = Box::new(Session::new(self.me.id, self.limits.clone()));
+        let mut connection = Connection::new(transport, remote, Role::Client(session));
+        if self.clients_open >= self.limits.connections_max {
+            connection.must_be_peer_by = Some(self.now + self.limits.hello_deadline);
+        }
+        let id = self.connections.insert(connection);
+        self.clients_open += 1;
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.counters.open.fetch_add(1, Ordering::Relaxed);
+        // What it sent already would come as an event too; this saves a turn.
+        self.make_ready(id);
+        Ok(())
+    }
+
+    // ---- reading -------------------------------------------------------------------------------------------
+
+    pub(super) fn serve_client(&mut self, id: ConnectionId) {
+        for _ in 0..self.limits.turn_reads_max {
+            let over = self.buffered_bytes >= self.limits.buffered_bytes_max;
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            let Role::Client(session) = &connection.role else { return };
+            if !connection.readable || !session.wants_input() {
+                return;
+            }
+            if over {
+                if !std::mem::replace(&mut connection.is_starved, true) {
+                    self.starved_clients.push(id);
+                }
+                return;
+            }
+            match connection.read(&mut self.chunk) {
+                Ok(None) => return,
+                Ok(Some(length)) => self.on_input(id, length),
+                Err(error) => {
+                    log::debug!("net: {} can't be read: {error}", connection.remote);
+                    return self.close(id, CloseReason::Broken);
+                }
+            }
+        }
+    }
+
+    /// `length` bytes are in the chunk; none: the other side has ended its output.
+    fn on_input(&mut self, id: ConnectionId, length: usize) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Role::Client(session) = &mut connection.role else { return };
+        if length == 0 {
+            connection.readable = false;
+            session.on_end();
+        } else {
+            session.on_bytes(&self.chunk[..length]);
+        }
+        self.advance(id);
+        self.account(id);
+    }
+
+    /// Lets the session do what it can, and delivers what it asks.
+    fn advance(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Role::Client(session) = &mut connection.role else { return };
+        let turn = session.advance(&mut self.admission, &mut self.asked);
+        if connection.must_be_peer_by.is_some() && session.is_client() {
+            if self.clients_open > self.limits.connections_max {
+                return self.refuse(id);
+            }
+            connection.must_be_peer_by = None;
+        }
+        for asked in self.asked.drain(..) {
+            let origin = Origin { connection: id, sequence: asked.sequence };
+            (self.deliver)(FromNet::Request { origin, request: asked.request, forward: asked.forward });
+        }
+        match turn {
+            Ok(Turn::Client) => {}
+            Ok(Turn::Hello(hello)) => self.on_hello(id, &hello),
+            Err(reason) => self.close(id, reason),
+        }
+    }
+
+    /// No connection is left for this client; none of what it asked was delivered.
+    fn refuse(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Role::Client(session) = &connection.role else { return };
+        self.admission.give_back(self.asked.len() + session.undispatched());
+        self.asked.clear();
+        let output = session.refusal();
+        self.linger(id, output, CloseReason::TooManyConnections);
+    }
+
+    // ---- answering -----------------------------------------------------------------------------------------
+
+    pub(super) fn on_reply(&mut self, origin: Origin, reply: Reply) {
+        // Also for a connection that is gone: its request is no longer with consensus.
+        self.admission.give_back(1);
+        if let Some(connection) = self.connections.get_mut(origin.connection)
+            && let Role::Client(session) = &mut connection.role
+        {
+            session.on_reply(origin.sequence, reply);
+            self.touch(origin.connection);
+        }
+    }
+
+    pub(super) fn finish_client(&mut self, id: ConnectionId) {
+        self.advance(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Err(error) = connection.flush() {
+            log::debug!("net: {} can't be written: {error}", connection.remote);
+            return self.close(id, CloseReason::Broken);
+        }
+        let Role::Client(session) = &mut connection.role else { return };
+        if let Some(reason) = session.finished() {
+            if session.input_ended() {
+                return self.close(id, reason);
+            }
+            return self.linger(id, BytesMut::new(), reason);
+        }
+        if session.unread_bytes() > 2 * self.limits.connection_buffered_bytes_max {
+            return self.close(id, CloseReason::TooMuchUnread);
+        }
+        let unread_input = connection.readable && session.wants_input() && !connection.is_starved;
+        if session.has_answers() || unread_input {
+            self.make_ready(id);
+        }
+    }
+
+    // ---- lingering -----------------------------------------------------------------------------------------
+
+    /// Writes `output`, then waits for the other side to end too: a close with unread input would be a reset, and
+    /// a reset may take the last answer with it.
+    pub(super) fn linger(&mut self, id: ConnectionId, output: BytesMut, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let until = self.now + self.limits.linger_deadline;
+        connection.role = Role::Lingering { output, reason, ended_output: false, ended_input: false, until };
+        connection.must_be_peer_by = None;
+        self.touch(id);
+        self.make_ready(id);
+    }
+
+    pub(super) fn serve_lingering(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        for _ in 0..self.limits.turn_reads_max {
+            if !connection.readable {
+                return;
+            }
+            match connection.read(&mut self.chunk) {
+                Ok(Some(0)) | Err(_) => {
+                    connection.readable = false;
+                    if let Role::Lingering { ended_input, .. } = &mut connection.role {
+                        *ended_input = true;
+                    }
+                }
+                Ok(None | Some(_)) => {}
+            }
+        }
+        // More may come; the deadline ends it.
+        self.make_ready(id);
+    }
+
+    pub(super) fn finish_lingering(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut result = connection.flush();
+        let Role::Lingering { output, reason, ended_output, ended_input, .. } = &mut connection.role else { return };
+        let written = output.is_empty();
+        if result.is_ok() && written && !std::mem::replace(ended_output, true) {
+            result = connection.transport.end_output();
+        }
+        if result.is_err() || (written && *ended_input) {
+            let reason = *reason;
+            self.close(id, reason);
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The loop of the net thread: what a turn does, in which order, and how long the thread may sleep.
+//!
+//! ```text
+//! a turn:  sleep in poll, until the next deadline at most, not at all while anything is left to do
+//!          note what became readable and writable
+//!          take letters (answers, messages for peers)      bounded
+//!          accept                                          bounded
+//!          read the ready connections, deliver             bounded: the rest stays on the ready list
+//!          dial, give up, close what is overdue
+//!          for each connection touched: encode answers, write once, set its deadline
+//! ```
+//!
+//! Events are edge-triggered: a socket that was not read to `WouldBlock` will not be reported again, so it stays
+//! on the ready list, and while that list holds anything the thread doesn't sleep. What the lists hold back for
+//! want of memory or credit is on the starved lists instead, and comes back when there is some.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+
+use super::admission::Admission;
+use super::connection::{Connection, Role};
+use super::handshake::Me;
+use super::listener::Listener;
+use super::mailbox::{Inbox, Letters, Mailbox, mailbox};
+use super::peers::Link;
+use super::session::Asked;
+use super::slots::Slots;
+use super::{CloseReason, ConnectionId, FromNet, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit};
+use crate::base::{NodeId, Random};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+const EVENTS_AT_ONCE: usize = 1024;
+
+const _: () = assert!(usize::BITS >= 64, "a token holds a slot and a generation of 32 bits each");
+
+pub(super) fn token_of(id: ConnectionId) -> Token {
+    Token((id.generation as usize) << 32 | id.slot as usize)
+}
+
+fn id_of(token: Token) -> ConnectionId {
+    ConnectionId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
+}
+
+/// The net thread's whole state. Made by [`Net::new`] anywhere, then [`Net::run`] on its thread.
+pub struct Net {
+    pub(super) me: Me,
+    pub(super) limits: NetLimits,
+    pub(super) poll: Poll,
+    events: Events,
+    letters: Letters,
+    /// For look-ups, whose answers come back as letters.
+    pub(super) mailbox: Mailbox,
+    pub(super) listener: Listener,
+    pub(super) connections: Slots<Connection>,
+    /// To be served in the next turn: a socket not read to its end, or answers not yet encoded.
+    ready: VecDeque<ConnectionId>,
+    /// To be finished in this turn.
+    touched: Vec<ConnectionId>,
+    /// Clients that are not read for want of memory.
+    pub(super) starved_clients: Vec<ConnectionId>,
+    /// Peers that are not read for want of credit.
+    pub(super) starved_peers: Vec<ConnectionId>,
+    deadlines: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    pub(super) admission: Admission,
+    pub(super) buffered_bytes: usize,
+    /// Accepted connections that are not known to be peers'.
+    pub(super) clients_open: usize,
+    pub(super) counters: Arc<NetCounters>,
+    pub(super) credit: PeerCredit,
+    pub(super) deliver: Box<dyn FnMut(FromNet) + Send>,
+    /// What one read fills; shared by all connections.
+    pub(super) chunk: Vec<u8>,
+    pub(super) asked: Vec<Asked>,
+    pub(super) links: BTreeMap<NodeId, Link>,
+    /// The newest accepted link of each peer.
+    pub(super) inbound: BTreeMap<NodeId, ConnectionId>,
+    /// Refusals that were logged already.
+    pub(super) refusals: BTreeSet<String>,
+    pub(super) random: Random,
+    /// When this turn began.
+    pub(super) now: Instant,
+    /// Since `Stop`: when the loop ends even if not everything was written.
+    pub(super) stopping: Option<Instant>,
+}
+
+impl Net {
+    /// `deliver` is called on the net thread and must not block.
+    pub fn new(
+        config: NetConfig,
+        deliver: Box<dyn FnMut(FromNet) + Send>,
+        peer_credit: PeerCredit,
+    ) -> io::Result<(Net, Mailbox)> {
+        let poll = Poll::new()?;
+        let (mailbox, letters) = mailbox(poll.registry(), WAKER)?;
+        let listener = Listener::new(config.listener, poll.registry(), LISTENER)?;
+        let (limits, now) = (config.limits, Instant::now());
+        let links = config.peers.into_iter().map(|(id, address)| (id, Link::new(address, &limits, now))).collect();
+        let me = Me {
+            id: config.id,
+            instance: config.instance,
+            cluster_name: config.cluster_name,
+            cluster: config.cluster,
+            advertise: config.advertise,
+        };
+        let net = Net {
+            me,
+            poll,
+            events: Events::with_capacity(EVENTS_AT_ONCE),
+            letters,
+            mailbox: mailbox.clone(),
+            listener,
+            connections: Slots::new(),
+            ready: VecDeque::new(),
+            touched: Vec::new(),
+            starved_clients: Vec::new(),
+            starved_peers: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            admission: Admission::new(limits.requests_max),
+            buffered_bytes: 0,
+            clients_open: 0,
+            counters: Arc::default(),
+            credit: peer_credit,
+            deliver,
+            chunk: vec![0; limits.read_chunk_bytes],
+            asked: Vec::new(),
+            links,
+            inbound: BTreeMap::new(),
+            refusals: BTreeSet::new(),
+            random: Random::new(config.seed),
+            now,
+            stopping: None,
+            limits,
+        };
+        Ok((net, mailbox))
+    }
+
+    /// To be taken before [`Net::run`], which consumes the rest.
+    pub fn counters(&self) -> Arc<NetCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The loop; returns after [`NetEvent::Stop`], or when the system's poll fails.
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.is_stopped() {
+            self.turn()?;
+        }
+        for id in self.connections.ids() {
+            self.close(id, CloseReason::Stopping);
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.sleep()?;
+        self.counters.turns.fetch_add(1, Ordering::Relaxed);
+        self.now = Instant::now();
+        self.note_events();
+        self.take_letters();
+        self.feed_the_starved();
+        self.maybe_accept();
+        self.serve_ready();
+        self.tend_links();
+        self.close_overdue();
+        self.finish_touched();
+        self.counters.set_buffered(self.buffered_bytes);
+        Ok(())
+    }
+
+    fn sleep(&mut self) -> io::Result<()> {
+        let idle = self.ready.is_empty() && !self.listener.may_accept(self.now, self.may_take_another());
+        // The flag must be up before the mailbox is looked at: see `sleeper`.
+        let timeout = if idle && self.letters.about_to_sleep() { self.until_deadline() } else { Some(Duration::ZERO) };
+        let polled = self.poll.poll(&mut self.events, timeout);
+        self.letters.awake();
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// How long nothing is due. A little more than that, since a poll counts in milliseconds.
+    fn until_deadline(&self) -> Option<Duration> {
+        let connections = self.deadlines.peek().map(|Reverse((by, _))| *by);
+        let links = self.links.values().filter_map(|link| link.deadline(&self.limits)).min();
+        let credit = (!self.starved_peers.is_empty()).then(|| self.now + crate::base::limits::PEER_CREDIT_RETRY);
+        let deadlines = [connections, links, credit, self.listener.retry_at(), self.stopping];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn note_events(&mut self) {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            match event.token() {
+                LISTENER => self.listener.on_ready(),
+                WAKER => {}
+                token => self.note_event(id_of(token), event),
+            }
+        }
+        self.events = events;
+    }
+
+    /// An event of a connection that is gone, or of its slot's former owner, finds nothing here.
+    fn note_event(&mut self, id: ConnectionId, event: &Event) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        connection.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        self.make_ready(id);
+    }
+
+    fn take_letters(&mut self) {
+        for _ in 0..self.limits.turn_events_max {
+            let Some(inbox) = self.letters.take() else { return };
+            match inbox {
+                Inbox::Resolved(resolved) => self.on_resolved(resolved),
+                Inbox::Event(NetEvent::Reply { origin, reply }) => self.on_reply(origin, reply),
+                Inbox::Event(NetEvent::Send { message }) => self.on_send(message),
+                Inbox::Event(NetEvent::Forward { to, id, term, request }) => self.on_forward(to, id, term, request),
+                Inbox::Event(NetEvent::ForwardReply { to, id, reply }) => self.on_forward_reply(to, id, reply),
+                Inbox::Event(NetEvent::SetPeers { peers }) => self.on_set_peers(peers),
+                Inbox::Event(NetEvent::SetClusterId { cluster }) => self.on_set_cluster_id(cluster),
+                Inbox::Event(NetEvent::Stop) => self.on_stop(),
+            }
+        }
+    }
+
+    fn feed_the_starved(&mut self) {
+        let mut fed = Vec::new();
+        if self.buffered_bytes < self.limits.buffered_bytes_max {
+            fed.append(&mut self.starved_clients);
+        }
+        if self.credit.taken_bytes() < self.limits.peer_credit_bytes_max {
+            fed.append(&mut self.starved_peers);
+        }
+        for id in fed {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_starved = false;
+                self.make_ready(id);
+            }
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        for _ in 0..self.ready.len().min(self.limits.turn_connections_max) {
+            let Some(id) = self.ready.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.is_ready = false;
+            self.touch(id);
+            if self.stopping.is_some() {
+                continue;
+            }
+            match self.connections.get(id).map(|connection| &connection.role) {
+                Some(Role::Client(_)) => self.serve_client(id),
+                Some(Role::Lingering { .. }) => self.serve_lingering(id),
+                Some(Role::Peer(_)) => self.serve_peer(id),
+                Some(&Role::Dialed { peer, .. }) => self.serve_dialed(id, peer),
+                None => {}
+            }
+        }
+    }
+
+    fn finish_touched(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.is_touched = false;
+            match connection.role {
+                Role::Client(_) => self.finish_client(id),
+                Role::Lingering { .. } => self.finish_lingering(id),
+                Role::Peer(_) => self.finish_peer(id),
+                Role::Dialed { peer, .. } => self.finish_dialed(id, peer),
+            }
+            self.watch(id);
+        }
+        // A finish may touch others; they are finished next turn.
+        touched.append(&mut self.touched);
+        self.touched = touched;
+    }
+
+    fn close_overdue(&mut self) {
+        while let Some(&Reverse((by, id))) = self.deadlines.peek()
+            && by <= self.now
+        {
+            self.deadlines.pop();
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.armed == Some(by) {
+                connection.armed = None;
+            }
+            match connection.deadline(&self.limits) {
+                Some((due, reason)) if due <= self.now => self.close(id, reason),
+                _ => self.arm(id),
+            }
+        }
+    }
+
+    // ---- what every part of the loop uses --------------------------------------------------------------------
+
+    /// It is served in the next turn, or still in this one.
+    pub(super) fn make_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_ready
+        {
+            connection.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// It is finished at the end of this turn: written once, and its deadline set.
+    pub(super) fn touch(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_touched
+        {
+            connection.is_touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Brings the sum of all buffered bytes up to date with this connection.
+    pub(super) fn account(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            let bytes = connection.buffered_bytes();
+            self.buffered_bytes = self.buffered_bytes - connection.counted_bytes + bytes;
+            connection.counted_bytes = bytes;
+        }
+    }
+
+    fn watch(&mut self, id: ConnectionId) {
+        self.account(id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.watch(self.now, &self.limits);
+            self.arm(id);
+        }
+    }
+
+    fn arm(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some((by, _)) = connection.deadline(&self.limits)
+            && connection.armed.is_none_or(|armed| by < armed)
+        {
+            connection.armed = Some(by);
+            self.deadlines.push(Reverse((by, id)));
+        }
+    }
+
+    /// Ends a connection at once. Of a dialed one the link is told by `lose_link`, which calls this.
+    pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        log::debug!("net: {} closed: {}", connection.remote, reason.as_str());
+        self.counters.count_closed(reason);
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
+        self.buffered_bytes -= connection.counted_bytes;
+        if connection.counts_as_client() {
+            self.clients_open -= 1;
+        }
+        match connection.role {
+            Role::Client(session) => self.admission.give_back(session.undispatched()),
+            Role::Peer(peer) if self.inbound.get(&peer.from) == Some(&id) => {
+                self.inbound.remove(&peer.from);
+            }
+            Role::Peer(_) | Role::Dialed { .. } | Role::Lingering { .. } => {}
+        }
+        // Its descriptor is free now, and it may have been the one that accepting waited for.
+        self.listener.retry_now();
+    }
+
+    fn on_stop(&mut self) {
+        log::debug!("net: stopping");
+        self.listener.stop(self.poll.registry());
+        self.stopping.get_or_insert(self.now + self.limits.linger_deadline);
+        for id in self.connections.ids() {
+            self.touch(id);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let Some(by) = self.stopping else { return false };
+        let has_output = |id: &ConnectionId| self.connections.get(*id).is_some_and(Connection::has_output);
+        let writing = self.connections.ids().iter().any(has_output) || self.links.values().any(Link::has_output);
+        by <= self.now || (!writing && self.letters.is_empty() && self.ready.is_empty())
+    }
+}
