@@ -125,6 +125,34 @@ fn what_was_fetched_is_believed_only_as_far_as_its_terms_are_the_logs() {
 }
 
 #[test]
+fn a_node_whose_directory_was_replaced_grants_no_votes() {
+    let mut cluster = formed(3);
+    cluster.wipe(id(3));
+    cluster.start(id(3));
+    cluster.run(std::time::Duration::from_millis(400), &Default::default());
+    assert_eq!(cluster.raft(id(3)).unwrap().view().role, Role::Uncounted);
+    let vote = Body::Vote { last_index: LogIndex(9), last_term: Term(9), transfer: true };
+    give(&mut cluster, message(2, 3, 9, vote));
+    cluster.persist(id(3));
+    let reply = cluster.network.pop().map(|reply| reply.body);
+    assert_eq!(reply, Some(Body::VoteReply { granted: false, log_is_empty: false }));
+}
+
+#[test]
+fn members_that_are_truncated_no_longer_count() {
+    let mut cluster = formed(3);
+    cluster.crash(id(2));
+    cluster.write_disk(id(2), Default::default(), &[1]);
+    cluster.start(id(2));
+    let before = cluster.raft(id(2)).unwrap().view();
+    assert_eq!(before.members.voters[1].instance, Some(InstanceId(2)));
+    let replacement = entry(1, 2, EntryKind::Noop);
+    give(&mut cluster, message(3, 2, 2, append((0, 0), vec![replacement], 0)));
+    let after = cluster.raft(id(2)).unwrap().view();
+    assert_eq!((after.last, after.members.voters[1].instance), (LogIndex(1), None), "it goes by the flags again");
+}
+
+#[test]
 fn an_acknowledgement_of_what_was_never_sent_commits_nothing() {
     let mut cluster = formed(3);
     cluster.propose(id(1), "a");
