@@ -205,3 +205,32 @@ pub fn skip(test: &str, why: &str) {
 pub fn has(program: &str, argument: &str) -> bool {
     Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
+
+/// What a stopped node's log says, applied: every key with its value. All of it is committed where the nodes have
+/// converged.
+pub fn disk_state(data_dir: &std::path::Path) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+    use raftkv::base::EntryKind;
+    use raftkv::base::LogIndex;
+    use raftkv::disk::{RealDisk, Wal, WalSettings};
+    use raftkv::kv::Store;
+    let disk = std::sync::Arc::new(RealDisk::open(data_dir).expect("the directory opens"));
+    let opened = Wal::open(disk, WalSettings::default(), None).expect("the log opens");
+    let last = opened.recovered.log.last_index;
+    let mut store = Store::new();
+    let mut next = LogIndex(1);
+    while next <= last {
+        let entries = opened.reader.read(next, last, 1024 * 1024).expect("the log is readable");
+        for entry in &entries {
+            if entry.kind == EntryKind::Commands {
+                let envelope = raftkv::wire::decode_envelope(entry.data.clone()).expect("it was applied");
+                for command in &envelope.commands {
+                    store.apply(command);
+                }
+            }
+        }
+        next = entries.last().expect("a read gives an entry at least").index.next();
+    }
+    let view = store.view();
+    let keys = view.list(b"", None, 0, usize::MAX).keys;
+    keys.into_iter().map(|key| (key.to_vec(), view.get(&key).expect("it was listed").value.to_vec())).collect()
+}

@@ -1,0 +1,131 @@
+//! The prompt in a pseudo-terminal: what a person sees and types.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+
+use common::{PATIENCE, Processes, RAFTKV, has, skip};
+
+/// `raftkv client` on a terminal of its own, which `script` from util-linux makes.
+struct Terminal {
+    child: Child,
+    seen: Arc<(Mutex<String>, Condvar)>,
+    /// How much of `seen` was waited for already.
+    read: usize,
+}
+
+impl Terminal {
+    fn open(cluster: &Processes, state: &std::path::Path) -> Terminal {
+        let command = format!("{RAFTKV} client {}", cluster.addresses().join(" "));
+        let mut child = Command::new("script")
+            .args(["-qefc", &command, "/dev/null"])
+            .env("XDG_STATE_HOME", state)
+            .env("TERM", "xterm")
+            .env_remove("RAFTKV_SERVERS")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("script starts");
+        let seen = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let mut output = child.stdout.take().expect("it is piped");
+        let shared = seen.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                shared.0.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+                shared.1.notify_all();
+            }
+        });
+        let mut terminal = Terminal { child, seen, read: 0 };
+        terminal.expect("> ");
+        terminal
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.child.stdin.as_mut().expect("it is piped").write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until `text` stands behind what was waited for before.
+    #[track_caller]
+    fn expect(&mut self, text: &str) {
+        let (lock, changed) = &*self.seen;
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let mut seen = lock.lock().unwrap();
+        loop {
+            if let Some(at) = seen[self.read..].find(text) {
+                self.read += at + text.len();
+                return;
+            }
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            assert!(!left.is_zero(), "{text:?} does not appear; the terminal shows {:?}", &seen[self.read..]);
+            seen = changed.wait_timeout(seen, left).unwrap().0;
+        }
+    }
+
+    /// Waits for the end; the exit status.
+    fn end(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn the_prompt_edits_remembers_completes_and_follows_the_leader() {
+    if !has("script", "--version") {
+        return skip("the_prompt_edits_remembers_completes_and_follows_the_leader", "script (util-linux) is not installed");
+    }
+    let mut cluster = Processes::start(3);
+    let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+
+    let mut terminal = Terminal::open(&cluster, state.path());
+    terminal.type_in("PUT fruit ripe apple\r");
+    terminal.expect("OK");
+    terminal.type_in("GET fruit\r");
+    terminal.expect("ripe apple");
+    terminal.type_in("GET nothing\r");
+    terminal.expect("(nil)");
+
+    // Completion of verbs, in either case.
+    terminal.type_in("del\t");
+    terminal.expect("DELETE ");
+    // Ctrl-C gives the line up, and the prompt goes on.
+    terminal.type_in("\x03");
+    terminal.expect("> ");
+    terminal.type_in("GET fruit\r");
+    terminal.expect("ripe apple");
+
+    // What a terminal must not see is quoted.
+    terminal.type_in("PUT bell \"\\x07\\x1b[2J\"\r");
+    terminal.expect("OK");
+    terminal.type_in("GET bell\r");
+    terminal.expect("\"\\x07\\x1B[2J\"");
+
+    // The leader is lost in mid-session: the next answers come from another one.
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    terminal.type_in("GET fruit\r");
+    terminal.expect("ripe apple");
+    terminal.type_in("PUT fruit pear\r");
+    terminal.expect("OK");
+    cluster.spawn(leader);
+
+    // Ctrl-D leaves, cleanly.
+    terminal.type_in("\x04");
+    assert_eq!(terminal.end(), Some(0));
+
+    // The history is kept for the next session, and for its owner alone.
+    let history = state.path().join("raftkv/history");
+    let mode = fs::metadata(&history).expect("the history is kept").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "the history has mode {mode:o}");
+    let mut terminal = Terminal::open(&cluster, state.path());
+    terminal.type_in("\x1b[A");
+    terminal.expect("PUT fruit pear");
+    terminal.type_in("\x03");
+    terminal.expect("> ");
+    terminal.type_in("QUIT\r");
+    assert_eq!(terminal.end(), Some(0));
+}
