@@ -138,14 +138,14 @@ impl<'a> Driver<'a> {
                 touched = (0..self.slots.len()).collect();
                 sweep_at = now + SWEEP;
             }
+            if now >= second_from + Duration::from_secs(1) && self.draining.is_none() {
+                each_second(self.report.second(Duration::from_secs(1)));
+                second_from += Duration::from_secs(1);
+            }
             if self.is_over(now) {
                 break;
             }
             let due = self.issue(&mut touched, now);
-            if now >= second_from + Duration::from_secs(1) && self.draining.is_none() {
-                each_second(self.report.second(now - second_from));
-                second_from = now;
-            }
             let unread = self.slots.iter().any(|slot| slot.unread);
             let wake_at = if unread { now } else { due.unwrap_or(sweep_at).min(sweep_at) };
             let timeout = self.timer.set(wake_at)?;
