@@ -339,6 +339,19 @@ mod tests {
         }
     }
 
+    /// Mutant: an identity that is read is believed although its name may be in the cache alone.
+    #[test]
+    fn an_identity_that_was_read_is_durable() {
+        let disk = MemoryDisk::new();
+        let mut data_dir = on(&disk, &wanted(2, "demo")).unwrap();
+        disk.fail_nth(DiskOperation::SyncDir, 1);
+        data_dir.record_cluster_id(ClusterId(7)).unwrap_err();
+        disk.kill();
+        let found = on(&disk, &wanted(2, "demo")).unwrap().cluster_id();
+        disk.crash();
+        assert_eq!(on(&disk, &wanted(2, "demo")).unwrap().cluster_id(), found);
+    }
+
     #[test]
     fn an_identity_that_can_not_be_written_leaves_the_old_one() {
         for operation in DiskOperation::ALL {

@@ -326,8 +326,8 @@ impl Judged {
         }
         let ready = settle_waiting(disk, waiting, settings)?;
         let offset = settle_tail(&active, self.last.map(|(_, place)| place))?;
+        // The names above it were durable before the first segment got its own.
         disk.sync_dir(WAL_DIR)?;
-        disk.sync_dir("")?;
         let warnings = self.warnings(&slots);
         let slots = slots.make_durable()?;
         let Replay { map, members, entries, batches, records, .. } = self.replay;

@@ -139,3 +139,19 @@ fn what_a_failed_fsync_left_in_the_cache_is_made_durable_before_it_is_believed()
         disk.kill();
     }
 }
+
+/// Mutant: recovery does not sync the log's folder.
+#[test]
+fn a_name_that_a_killed_process_left_is_made_durable_before_it_is_used() {
+    use raftkv::disk::DiskOperation::SyncDir;
+    let disk = disk_with(3, 600);
+    let job = open_sound(&disk).wal.wants_segment().unwrap();
+    disk.fail_nth(SyncDir, 1);
+    assert!(job.run(&*disk.attach()).is_err());
+    disk.kill();
+    let mut opened = open_sound(&disk);
+    assert!(opened.wal.wants_segment().is_none(), "the segment is there");
+    opened.wal.persist(&[persist(None, vec![entry(4, 1, 600)])]).unwrap();
+    disk.crash();
+    assert_eq!(model_of(&open_sound(&disk)).log.len(), 4);
+}

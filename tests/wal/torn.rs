@@ -1,7 +1,7 @@
 //! SAFETY 31: a write that did not finish never keeps a node from starting, and never leaves a part of itself.
 
 use raftkv::base::LogIndex;
-use raftkv::disk::{Crash, DiskOperation, Fate, MemoryDisk};
+use raftkv::disk::{Crash, DiskOperation, Fate, MemoryDisk, Wal, WalSettings};
 use raftkv::raft::Persist;
 
 use crate::support::*;
@@ -154,12 +154,6 @@ fn the_rest_of_a_cut_batch_never_comes_back_behind_a_newer_one() {
     for subset in 0..256_u32 {
         let disk = torn.fork();
         let mut opened = open_sound(&disk);
-        disk.fail_nth(DiskOperation::Sync, 1);
-        opened.wal.persist(&next).unwrap_err();
-        disk.kill();
-        // The cache now holds zeros and the new batch, all of it clean; what is on disk is the subset's choice.
-        let disk = torn.fork();
-        let mut opened = open_sound(&disk);
         disk.power_off_at(2);
         opened.wal.persist(&next).unwrap_err();
         disk.crash_with(Crash {
@@ -196,4 +190,23 @@ fn a_cut_whose_fsync_failed_is_made_again() {
         // The cache reads zeros, the disk holds the torn batch.
         check_start(&disk, &written.acknowledged, "after failed starts");
     }
+}
+
+/// Mutant: the folder is not synced after segments of another size were removed.
+#[test]
+fn a_torn_segment_that_was_removed_never_comes_back_behind_newer_batches() {
+    let before = disk_with(2, 100);
+    open_sound(&before).wal.wants_segment().unwrap().run(&*before.attach()).unwrap();
+    before.kill();
+    let written = written(before, &batch_of(3, 16));
+    let disk = written.before.fork();
+    disk.alter(&written.file, written.offset + SECTOR, &written.bytes[SECTOR..]);
+    let larger = WalSettings { segment_bytes: 32 * 1024, ..settings() };
+    let mut opened = Wal::open(disk.attach(), larger, None).unwrap();
+    assert!(opened.report.cut.is_some());
+    opened.wal.persist(&batch_of(3, 1)).unwrap();
+    disk.crash();
+    let mut expected = written.acknowledged;
+    expected.apply(&batch_of(3, 1));
+    check_start(&disk, &expected, "after the removal");
 }
