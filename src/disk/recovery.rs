@@ -377,13 +377,12 @@ fn settle_tail(active: &Segment, last: Option<BatchPlace>) -> io::Result<u64> {
 }
 
 /// Segments that were ready and wait for their first batch. Those of another size than is wanted now go, from the
-/// last one on, so that no gap is left.
+/// last one on, so that no gap is left; the caller syncs the folder.
 fn settle_waiting(disk: &dyn Disk, waiting: Vec<Segment>, settings: &WalSettings) -> io::Result<VecDeque<Segment>> {
     if waiting.iter().any(|segment| segment.bytes != settings.segment_bytes) {
         for segment in waiting.iter().rev() {
             disk.remove(&segment.name())?;
         }
-        disk.sync_dir(WAL_DIR)?;
         return Ok(VecDeque::new());
     }
     for segment in &waiting {

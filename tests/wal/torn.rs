@@ -192,7 +192,7 @@ fn a_cut_whose_fsync_failed_is_made_again() {
     }
 }
 
-/// Mutant: the folder is not synced after segments of another size were removed.
+/// Mutant: recovery does not sync the log's folder.
 #[test]
 fn a_torn_segment_that_was_removed_never_comes_back_behind_newer_batches() {
     let before = disk_with(2, 100);

@@ -1,0 +1,215 @@
+//! The disk in memory as one process sees it: the traits, counting and failing as it was told. Any thread.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::super::disk::{Disk, DiskFile, file_error, folder_of};
+use super::{DiskOperation, FileState, NameChange, Node, Shared, State, apply};
+
+pub(super) struct Attached {
+    pub shared: Arc<Shared>,
+    pub process: u64,
+}
+
+struct AttachedFile {
+    shared: Arc<Shared>,
+    process: u64,
+    file: usize,
+    name: String,
+}
+
+fn named(operation: DiskOperation, name: &str, kind: io::ErrorKind, what: &'static str) -> io::Error {
+    let doing = match operation {
+        DiskOperation::Read => "read",
+        DiskOperation::Write => "write",
+        DiskOperation::Sync => "sync",
+        DiskOperation::Create => "create",
+        DiskOperation::Rename => "rename",
+        DiskOperation::Remove => "remove",
+        DiskOperation::SyncDir => "sync the directory",
+    };
+    file_error(doing, name, io::Error::new(kind, what))
+}
+
+/// Counts an operation and fails it if a fault says so. The number is how many bytes a failing write still writes.
+fn begin<'a>(
+    shared: &'a Shared,
+    process: u64,
+    operation: DiskOperation,
+    name: &str,
+) -> Result<MutexGuard<'a, State>, (MutexGuard<'a, State>, usize, io::Error)> {
+    let mut state = shared.state.lock();
+    if operation == DiskOperation::Sync && state.held > 0 {
+        state.waiting += 1;
+        shared.changed.notify_all();
+        while state.held > 0 && state.process == process {
+            shared.changed.wait(&mut state);
+        }
+        state.waiting -= 1;
+    }
+    let fail = |what| named(operation, name, io::ErrorKind::Other, what);
+    if state.process != process {
+        return Err((state, 0, fail("the process that opened it has ended")));
+    }
+    *state.performed.entry(operation).or_default() += 1;
+    if operation != DiskOperation::Read && state.power_off_in.is_some() {
+        let left = state.power_off_in.map_or(0, |left| left.saturating_sub(1));
+        state.power_off_in = Some(left);
+        if left == 0 {
+            return Err((state, 0, fail("the power is off")));
+        }
+    }
+    for fault in state.faults.iter_mut().filter(|fault| fault.operation == operation) {
+        fault.nth = fault.nth.saturating_sub(1);
+    }
+    match state.faults.iter().position(|fault| fault.nth == 0) {
+        Some(at) => {
+            let fault = state.faults.swap_remove(at);
+            Err((state, fault.written, fail("the disk was told to fail")))
+        }
+        None => Ok(state),
+    }
+}
+
+impl Attached {
+    fn begin(&self, operation: DiskOperation, name: &str) -> io::Result<MutexGuard<'_, State>> {
+        begin(&self.shared, self.process, operation, name).map_err(|(_, _, error)| error)
+    }
+
+    fn handle(&self, file: usize, name: &str) -> Arc<dyn DiskFile> {
+        Arc::new(AttachedFile { shared: self.shared.clone(), process: self.process, file, name: name.to_string() })
+    }
+}
+
+fn not_found(operation: DiskOperation, name: &str) -> io::Error {
+    named(operation, name, io::ErrorKind::NotFound, "there is no such file")
+}
+
+impl Disk for Attached {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let state = self.begin(DiskOperation::Read, name)?;
+        let file = state.file_named(name).ok_or_else(|| not_found(DiskOperation::Read, name))?;
+        Ok(self.handle(file, name))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.begin(DiskOperation::Create, name)?;
+        let folder = folder_of(name);
+        if !folder.is_empty() && state.live.get(folder) != Some(&Node::Folder) {
+            return Err(not_found(DiskOperation::Create, folder));
+        }
+        let file = state.files.len();
+        state.files.push(FileState::default());
+        state.change_name(NameChange::Set(name.to_string(), Node::File(file)));
+        Ok(self.handle(file, name))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::Create, name)?;
+        match state.live.get(name) {
+            Some(Node::Folder) => Ok(()),
+            Some(Node::File(_)) => {
+                Err(named(DiskOperation::Create, name, io::ErrorKind::AlreadyExists, "there is a file of this name"))
+            }
+            None => {
+                state.change_name(NameChange::Set(name.to_string(), Node::Folder));
+                Ok(())
+            }
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::Rename, from)?;
+        state.file_named(from).ok_or_else(|| not_found(DiskOperation::Rename, from))?;
+        state.change_name(NameChange::Rename(from.to_string(), to.to_string()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::Remove, name)?;
+        state.file_named(name).ok_or_else(|| not_found(DiskOperation::Remove, name))?;
+        state.change_name(NameChange::Remove(name.to_string()));
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let state = self.begin(DiskOperation::Read, dir)?;
+        if !dir.is_empty() && state.live.get(dir) != Some(&Node::Folder) {
+            return Err(not_found(DiskOperation::Read, dir));
+        }
+        let inside = state.live.keys().filter(|name| folder_of(name) == dir);
+        Ok(inside.map(|name| name.rsplit('/').next().unwrap_or(name).to_string()).collect())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.begin(DiskOperation::SyncDir, dir)?;
+        let changes = std::mem::take(&mut state.unsynced_names);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(folder, _)| folder == dir);
+        for (_, change) in &here {
+            apply(&mut state.durable, change);
+        }
+        state.unsynced_names = elsewhere;
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.begin(DiskOperation::Read, "").map(|_| u64::MAX)
+    }
+}
+
+impl AttachedFile {
+    fn begin(&self, operation: DiskOperation) -> io::Result<MutexGuard<'_, State>> {
+        begin(&self.shared, self.process, operation, &self.name).map_err(|(_, _, error)| error)
+    }
+}
+
+impl DiskFile for AttachedFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let state = self.begin(DiskOperation::Read)?;
+        let live = &state.files[self.file].live;
+        let found = usize::try_from(offset).ok().and_then(|start| live.get(start..start.checked_add(buffer.len())?));
+        match found {
+            Some(bytes) => buffer.copy_from_slice(bytes),
+            None => {
+                let kind = io::ErrorKind::UnexpectedEof;
+                return Err(named(DiskOperation::Read, &self.name, kind, "the file ends before"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match begin(&self.shared, self.process, DiskOperation::Write, &self.name) {
+            Ok(mut state) => {
+                state.files[self.file].write(offset, bytes);
+                Ok(())
+            }
+            Err((mut state, written, error)) => {
+                state.files[self.file].write(offset, &bytes[..written.min(bytes.len())]);
+                Err(error)
+            }
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match begin(&self.shared, self.process, DiskOperation::Sync, &self.name) {
+            Ok(mut state) => {
+                state.files[self.file].sync();
+                Ok(())
+            }
+            Err((mut state, _, error)) => {
+                // Not when the power is off or the process gone: then nothing happens to the cache any more.
+                if state.process == self.process && state.power_off_in != Some(0) {
+                    state.files[self.file].unsynced.clear();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.begin(DiskOperation::Read)?.files[self.file].live.len() as u64)
+    }
+}
