@@ -107,7 +107,7 @@ fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     let used = cluster.data_dir(1).display().to_string();
     let pid = cluster.pid(1).as_raw_nonzero().to_string();
     start(&["--id", "1", "--listen", &taken, "--data-dir", &fresh], 10, &["in use", &taken]);
-    start(&["--id", "1", "--listen", &free, "--data-dir", &used], 10, &["lock", &pid]);
+    start(&["--id", "1", "--listen", &free, "--data-dir", &used], 10, &["in use by process", &pid]);
     start(&["--id", "1", "--listen", "no.such.host.invalid:1", "--data-dir", &fresh], 10, &["no.such.host.invalid"]);
     start(&["--id", "1", "--listen", &free, "--data-dir", &fresh, "--peer", "2=10.1.2.3:1"], 10, &["--listen"]);
     cluster.kill(1);

@@ -77,7 +77,8 @@ fn half_frames_and_noise_are_closed() {
 #[test]
 fn a_web_page_runs_no_commands() {
     let mut cluster = Processes::start(1);
-    for head in ["POST / HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "POST \r\n", "Host: localhost\r\n", "PUT /x HTTP/1.1\r\n"] {
+    for head in ["POST / HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "POST \r\n", "Host: localhost\r\n", "PUT /x HTTP/1.1\r\n"]
+    {
         let request = format!("{head}Host: localhost\r\n\r\nPUT smuggled yes\r\nGET smuggled\r\n");
         let answer = exchange(&cluster, request.as_bytes());
         let answer = String::from_utf8_lossy(&answer);
@@ -140,7 +141,9 @@ fn pipelined_lines_are_answered_in_order_also_after_the_end_of_input() {
     for node in 1..=3 {
         let mut stream = TcpStream::connect(cluster.address(node)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let lines = format!("PUT k{node} 1\nGET k{node}\nput k{node} \"two words \"\nGET k{node}\r\nDELETE k{node}\nGET k{node}\nPING");
+        let lines = format!(
+            "PUT k{node} 1\nGET k{node}\nput k{node} \"two words \"\nGET k{node}\r\nDELETE k{node}\nGET k{node}\nPING"
+        );
         stream.write_all(lines.as_bytes()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();

@@ -91,7 +91,8 @@ fn one_put_passes_all_nine_steps_in_order() {
         }
         std::thread::park_timeout(Duration::from_millis(1));
     };
-    let missing: Vec<&str> = Step::ALL.iter().filter(|step| !first.contains_key(step)).map(|step| step.name()).collect();
+    let missing: Vec<&str> =
+        Step::ALL.iter().filter(|step| !first.contains_key(step)).map(|step| step.name()).collect();
     assert!(missing.is_empty(), "steps that were not passed: {missing:?}");
     let order: Vec<usize> = first.values().copied().collect();
     assert!(order.is_sorted(), "steps out of order: {first:?}");

@@ -28,12 +28,10 @@ fn calls(path: &Path) -> Vec<Call> {
     let mut open: Vec<(u32, String, u64)> = Vec::new();
     let mut done = Vec::new();
     for line in text.lines() {
-        let mut parts = line.split_whitespace();
-        let Some(thread) = parts.next().and_then(|thread| thread.parse().ok()) else { continue };
-        let Some(began_us) = parts.next().and_then(|time| time.parse::<f64>().ok()).map(|s| (s * 1e6) as u64) else {
-            continue;
-        };
-        let rest = line.splitn(3, ' ').nth(2).unwrap_or("").trim_start().to_string();
+        let Some((thread, line)) = line.split_once(' ') else { continue };
+        let Some((time, rest)) = line.trim_start().split_once(' ') else { continue };
+        let (Ok(thread), Ok(seconds)) = (thread.parse(), time.parse::<f64>()) else { continue };
+        let (rest, began_us) = (rest.to_string(), (seconds * 1e6) as u64);
         if rest.ends_with("<unfinished ...>") {
             open.push((thread, rest, began_us));
             continue;

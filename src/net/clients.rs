@@ -13,6 +13,7 @@ use super::session::{Session, Turn};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
 use crate::api::Reply;
+use crate::base::Step;
 
 impl Net {
     // ---- accepting -----------------------------------------------------------------------------------------
@@ -99,6 +100,7 @@ impl Net {
             connection.readable = false;
             session.on_end();
         } else {
+            Step::BytesIn.pass(format_args!("{length} bytes from {}", connection.remote));
             session.on_bytes(&self.chunk[..length]);
         }
         self.advance(id);

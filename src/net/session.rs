@@ -25,8 +25,8 @@ use super::admission::Admission;
 use super::event::request_cost_bytes;
 use super::{CloseReason, NetLimits, input};
 use crate::api::{Error, ErrorCode, Outcome, Reply, Request};
-use crate::base::NodeId;
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINE_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::base::{NodeId, Step};
 use crate::wire;
 
 /// A drained buffer above this size is given back.
@@ -459,6 +459,7 @@ impl Session {
     }
 
     fn push_request(&mut self, style: Style, request: Request, forward: bool, admission: &mut Admission) {
+        Step::Decoded.pass(format_args!("a request"));
         if admission.try_take() {
             self.held_bytes += request_cost_bytes(&request);
             return self.push(style, State::Waiting { request, forward });

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{Fetch, Outputs, Raft, State, quorum};
 use crate::base::limits::FETCH_BYTES_MAX;
-use crate::base::{Entry, LogIndex, Moment};
+use crate::base::{Entry, LogIndex, Moment, Step};
 
 /// Bytes of entries that one step hands out at most, so that the consensus thread comes back to its inbox; the
 /// following steps go on.
@@ -52,6 +52,7 @@ impl Raft {
             && self.log.matches(durable, self.hard_state.term)
         {
             self.commit = durable;
+            Step::Committed.pass(format_args!("up to {durable}"));
         }
         self.maybe_settle();
         self.maybe_finish_reads(out);

@@ -13,7 +13,7 @@ use super::log::cut;
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
 use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, quorum};
-use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Term};
+use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Step, Term};
 
 /// What only a leader has.
 pub(super) struct Leading {
@@ -102,6 +102,7 @@ impl Raft {
         if let State::Leader(leading) = &mut self.state {
             leading.unsettled_bytes += entry.cost_bytes();
         }
+        Step::Appended.pass(format_args!("entry {index}"));
         self.log.append(entry.clone());
         self.membership.on_appended(&entry);
         self.queue_persist(now, vec![entry], None, out);

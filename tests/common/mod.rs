@@ -162,7 +162,8 @@ impl Processes {
     pub fn converge(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let statuses: Vec<_> = self.client().census().nodes.into_iter().filter_map(|seen| seen.status.ok()).collect();
+            let statuses: Vec<_> =
+                self.client().census().nodes.into_iter().filter_map(|seen| seen.status.ok()).collect();
             let first = statuses.first().map(|status| status.last);
             let equal = |status: &raftkv::api::Status| Some(status.applied) == first && Some(status.last) == first;
             let led = statuses.iter().any(|status| status.role == Role::Leader);
