@@ -111,7 +111,7 @@ fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     start(&["--id", "1", "--listen", "no.such.host.invalid:1", "--data-dir", &fresh], 10, &["no.such.host.invalid"]);
     start(&["--id", "1", "--listen", &free, "--data-dir", &fresh, "--peer", "2=10.1.2.3:1"], 10, &["--listen"]);
     cluster.kill(1);
-    start(&["--id", "2", "--listen", &free, "--data-dir", &used], 10, &["id", "1", "2"]);
+    start(&["--id", "2", "--listen", &free, "--data-dir", &used], 10, &["node 1", "node 2"]);
     start(&["--id", "1", "--listen", &free, "--data-dir", &used, "--cluster", "other"], 10, &["other", "raftkv"]);
     let mode = fs::metadata(&used).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700, "the data directory has mode {mode:o}");

@@ -105,7 +105,7 @@ fn the_prompt_edits_remembers_completes_and_follows_the_leader() {
     terminal.type_in("PUT bell \"\\x07\\x1b[2J\"\r");
     terminal.expect("OK");
     terminal.type_in("GET bell\r");
-    terminal.expect("\"\\x07\\x1B[2J\"");
+    terminal.expect("\"\\x07\\x1b[2J\"");
 
     // The leader is lost in mid-session: the next answers come from another one.
     let leader = cluster.leader();
