@@ -2,6 +2,7 @@
 //!
 //! What a client's bytes mean is [`super::session`]'s; here they come from a socket, under the bounds of all.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
@@ -51,7 +52,7 @@ impl Net {
     fn on_accepted(&mut self, stream: mio::net::TcpStream, remote: std::net::SocketAddr) -> std::io::Result<()> {
         let mut transport = Transport::accepted(stream)?;
         transport.register(self.poll.registry(), token_of(self.connections.next_id()))?;
-        let session = Box::new(Session::new(self.me.id, self.limits.clone()));
+        let session = Box::new(Session::new(self.me.id, Arc::clone(&self.limits)));
         let mut connection = Connection::new(transport, remote, Role::Client(session));
         if self.clients_open >= self.limits.connections_max {
             connection.must_be_peer_by = Some(self.now + self.limits.hello_deadline);
@@ -166,11 +167,11 @@ impl Net {
             }
             return self.linger(id, BytesMut::new(), reason);
         }
-        if session.unread_bytes() > 2 * self.limits.connection_buffered_bytes_max {
+        if session.pipeline().unread_bytes() > 2 * self.limits.connection_buffered_bytes_max {
             return self.close(id, CloseReason::TooMuchUnread);
         }
         let unread_input = connection.readable && session.wants_input() && !connection.is_starved;
-        if session.has_answers() || unread_input {
+        if session.pipeline().has_work() || unread_input {
             self.make_ready(id);
         }
     }

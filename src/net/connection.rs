@@ -128,7 +128,7 @@ impl Connection {
     /// Writes output until it is gone or the socket is full. Not for `Role::Dialed`, whose queue is its link's.
     pub fn flush(&mut self) -> io::Result<()> {
         let output = match &mut self.role {
-            Role::Client(session) => session.output(),
+            Role::Client(session) => session.pipeline().output(),
             Role::Peer(peer) => &mut peer.output,
             Role::Lingering { output, .. } => output,
             Role::Dialed { .. } => return Ok(()),
@@ -153,7 +153,7 @@ impl Connection {
     /// touched the connection, after its input and output were served.
     pub fn watch(&mut self, now: Instant, limits: &NetLimits) {
         let (unit, output_bytes) = match &mut self.role {
-            Role::Client(session) => (session.unit_begun(), session.output().len()),
+            Role::Client(session) => (session.unit_begun(), session.pipeline().output().len()),
             Role::Peer(peer) => (None, peer.output.len()),
             Role::Lingering { output, .. } => (None, output.len()),
             Role::Dialed { .. } => (None, 0),

@@ -8,6 +8,7 @@
 //!          read the ready connections, deliver             bounded: the rest stays on the ready list
 //!          dial, give up, close what is overdue
 //!          for each connection touched: encode answers, write once, set its deadline
+//!          put back on the ready list whom memory or credit held up, if there is some now
 //! ```
 //!
 //! Events are edge-triggered: a socket that was not read to `WouldBlock` will not be reported again, so it stays
@@ -30,7 +31,7 @@ use super::handshake::Me;
 use super::listener::Listener;
 use super::mailbox::{Inbox, Letters, Mailbox, mailbox};
 use super::peers::Link;
-use super::session::Asked;
+use super::pipeline::Asked;
 use super::slots::Slots;
 use super::{CloseReason, ConnectionId, FromNet, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit};
 use crate::base::{NodeId, Random};
@@ -52,7 +53,7 @@ fn id_of(token: Token) -> ConnectionId {
 /// The net thread's whole state. Made by [`Net::new`] anywhere, then [`Net::run`] on its thread.
 pub struct Net {
     pub(super) me: Me,
-    pub(super) limits: NetLimits,
+    pub(super) limits: Arc<NetLimits>,
     pub(super) poll: Poll,
     events: Events,
     letters: Letters,
@@ -101,7 +102,7 @@ impl Net {
         let poll = Poll::new()?;
         let (mailbox, letters) = mailbox(poll.registry(), WAKER)?;
         let listener = Listener::new(config.listener, poll.registry(), LISTENER)?;
-        let (limits, now) = (config.limits, Instant::now());
+        let (limits, now) = (Arc::new(config.limits), Instant::now());
         let links = config.peers.into_iter().map(|(id, address)| (id, Link::new(address, &limits, now))).collect();
         let me = Me {
             id: config.id,
@@ -164,12 +165,13 @@ impl Net {
         self.now = Instant::now();
         self.note_events();
         self.take_letters();
-        self.feed_the_starved();
         self.maybe_accept();
         self.serve_ready();
         self.tend_links();
         self.close_overdue();
         self.finish_touched();
+        // Last, since what this turn freed is for them, and nothing else might end the sleep that follows.
+        self.feed_the_starved();
         self.counters.set_buffered(self.buffered_bytes);
         Ok(())
     }

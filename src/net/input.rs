@@ -11,6 +11,9 @@ pub const FRAME_PREFIX_BYTES: usize = 4;
 /// Frames up to this size are copied out of the input; a larger one takes the input's memory with it.
 const SMALL_FRAME_BYTES: usize = 4 * 1024;
 
+/// A drained buffer above this size is given back, so that an idle connection keeps next to nothing.
+const KEPT_BUFFER_BYTES: usize = 4 * 1024;
+
 /// How many bytes the frame at the head of `input` will have with its prefix; 0 if that is not known.
 pub fn announced_bytes(input: &BytesMut, frame_bytes_max: usize) -> usize {
     match input.first_chunk::<FRAME_PREFIX_BYTES>() {
@@ -40,6 +43,12 @@ pub fn take_frame(input: &mut BytesMut, frame_bytes_max: usize) -> Result<Option
     }
     *input = BytesMut::from(&input[..]);
     Ok(Some(frame))
+}
+
+pub fn release_drained(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > KEPT_BUFFER_BYTES {
+        *buffer = BytesMut::new();
+    }
 }
 
 #[cfg(test)]

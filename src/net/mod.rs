@@ -10,7 +10,7 @@
 //! | `event` | what goes in and out: the contract with consensus |
 //! | `event_loop` | the order of a turn, deadlines, what is ready |
 //! | `listener`, `clients` | accepting; reading and answering clients |
-//! | `session` | one client's protocol, order and bounds, without a socket |
+//! | `session`, `pipeline` | one client's protocol; its order and bounds; both without a socket |
 //! | `peers`, `handshake`, `dial`, `link` | dialing, who is a peer, back-off and look-ups, a link's queue |
 //! | `connection`, `transport`, `input` | one socket, its deadlines, its bytes |
 //! | `mailbox`, `sleeper` | the way in, and the wake that costs nothing while the thread is awake |
@@ -41,9 +41,12 @@ mod link;
 mod listener;
 mod mailbox;
 mod peers;
+mod pipeline;
 mod session;
 mod sleeper;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::net::TcpListener;
@@ -55,7 +58,8 @@ pub use event::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 pub use event_loop::Net;
 pub use limits::NetLimits;
 pub use mailbox::Mailbox;
-pub use session::{Asked, Session, Turn};
+pub use pipeline::{Asked, Pipeline};
+pub use session::{Session, Turn};
 
 use crate::base::{ClusterId, InstanceId, NodeId};
 

@@ -41,8 +41,6 @@ pub struct Link {
     dial: u64,
     /// Since when the socket takes nothing of what is queued.
     stalled_since: Option<Instant>,
-    /// Why it went down last, as it was logged: said once, not at every dial.
-    logged: String,
 }
 
 enum LinkState {
@@ -62,7 +60,6 @@ impl Link {
             backoff: Backoff::new(limits.dial_backoff_min, limits.dial_backoff_max),
             dial: 0,
             stalled_since: None,
-            logged: String::new(),
         }
     }
 
@@ -185,12 +182,7 @@ impl Net {
         link.state = LinkState::Waiting { until: self.now + pause };
         link.queue = LinkQueue::new(self.limits.link_queue_bytes_max);
         link.stalled_since = None;
-        if link.logged == why {
-            log::debug!("net: no link to {why}");
-        } else {
-            log::warn!("net: no link to {why}");
-            link.logged.clone_from(&why);
-        }
+        log::debug!("net: no link to {why}");
         if let Some(connection) = connection {
             self.close(connection, reason);
         }
@@ -269,8 +261,7 @@ impl Net {
         let Some(link) = self.links.get_mut(&peer) else { return };
         link.state = LinkState::Up { connection: id, cluster };
         link.backoff.reset();
-        link.logged.clear();
-        log::info!("net: link to node {peer} at {} is up", link.address);
+        log::debug!("net: link to node {peer} at {} is up", link.address);
         (self.deliver)(FromNet::LinkUp { peer });
     }
 

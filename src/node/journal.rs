@@ -34,7 +34,7 @@ impl Journal {
                 self.down.remove(peer);
             }
             FromNet::LinkDown { peer, why } if self.down.get(peer) != Some(why) => {
-                log::info!("no connection to node {peer}: {why}");
+                log::info!("no connection: {why}");
                 self.down.insert(*peer, why.clone());
             }
             _ => {}

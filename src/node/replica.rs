@@ -161,6 +161,12 @@ impl Replica {
         if let Some((_, cluster)) = self.unrecorded.take_if(|(index, _)| *index <= durable) {
             effects.record_cluster = Some(cluster);
         }
+        if let Some(leader) = out.role_changes.iter().rev().find_map(|change| change.leader) {
+            for forward in self.waiting.take_reads_not_to(leader) {
+                let reply = reply::forward_failed(forward.is_write, "another node leads now", self.leader());
+                reply::answer(forward.waiter, reply, &mut effects.net);
+            }
+        }
         effects.role_changes.extend(out.role_changes);
     }
 

@@ -138,6 +138,11 @@ impl Waiting {
         self.take_forwards_if(|forward| forward.to == to)
     }
 
+    /// Reads that were passed on to anyone but `leader`: they can be asked again. Writes wait: their answer may come.
+    pub fn take_reads_not_to(&mut self, leader: NodeId) -> Vec<PendingForward> {
+        self.take_forwards_if(|forward| !forward.is_write && forward.to != leader)
+    }
+
     fn take_forwards_if(&mut self, condition: impl Fn(&PendingForward) -> bool) -> Vec<PendingForward> {
         self.forwards.extract_if(.., |_, forward| condition(forward)).map(|(_, forward)| forward).collect()
     }

@@ -1,0 +1,350 @@
+//! One connection's requests in their order: what may be handed on when, and how the answers leave. Sans-I/O.
+//!
+//! Each request has a slot, and the slots are a queue. A request is handed on (*dispatched*) in the order of the
+//! slots: writes go together, but a read only when every earlier write of this connection is answered, and a write
+//! only when every earlier read is. So requests of one connection take effect in the order sent, although consensus
+//! knows nothing of connections. Answers arrive in any order and leave in slot order.
+//!
+//! ```text
+//! a slot:  Waiting --order allows--> Dispatched --answer--> Answered --first, and room--> written, gone
+//!                                        ^                     | a listing with more
+//!                                        +---- room ---- NextPage
+//! ```
+//!
+//! Answers wait as values and are encoded only while little is encoded already. Reads are dispatched only while
+//! their answers, if they are as large as the recent ones, fit the connection's bound.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::NetLimits;
+use super::admission::Admission;
+use super::event::request_cost_bytes;
+use crate::api::{Error, ErrorCode, Outcome, Reply, Request};
+use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::{NodeId, Step};
+use crate::wire;
+
+/// A request to hand on. Its answer comes back under the same sequence.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub sequence: u64,
+    pub request: Request,
+    pub forward: bool,
+}
+
+/// How the answer to a slot is written.
+#[derive(Debug)]
+pub enum Style {
+    Frame { id: u64, style: wire::Style },
+    Line,
+    Listing(Listing),
+}
+
+/// A LIST on a line: asked for page by page, a key a line, then END. Each page is atomic; the whole is not.
+#[derive(Debug)]
+pub struct Listing {
+    prefix: Bytes,
+    after: Option<Bytes>,
+    /// Keys still wanted; `None`: all.
+    left: Option<usize>,
+    /// Its first page was dispatched: it counts as a read in flight until the last.
+    in_flight: bool,
+}
+
+impl Listing {
+    /// `limit`: at most so many keys, all of them if there is none.
+    pub fn new(prefix: Bytes, after: Option<Bytes>, limit: Option<usize>) -> Listing {
+        Listing { prefix, after, left: limit, in_flight: false }
+    }
+
+    fn next_page(&self, page_keys: usize) -> Request {
+        let limit = self.left.map_or(page_keys, |left| left.min(page_keys));
+        Request::List { prefix: self.prefix.clone(), after: self.after.clone(), limit, revision: None }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting {
+        request: Request,
+        forward: bool,
+    },
+    /// With consensus. `cost_bytes`: what the request holds meanwhile.
+    Dispatched {
+        is_write: bool,
+        cost_bytes: usize,
+    },
+    Answered(Reply),
+    /// Answered here, without consensus.
+    Text(Bytes),
+    /// A listing that goes on once there is room for another page.
+    NextPage,
+}
+
+#[derive(Debug)]
+struct Slot {
+    style: Style,
+    state: State,
+}
+
+#[derive(Debug)]
+pub struct Pipeline {
+    answering: NodeId,
+    limits: Arc<NetLimits>,
+    slots: VecDeque<Slot>,
+    /// The sequence of the first slot.
+    first_sequence: u64,
+    /// Slots before this one have been dispatched, or need no dispatch.
+    cursor: usize,
+    reads_in_flight: usize,
+    writes_in_flight: usize,
+    /// What requests and answers in slots hold.
+    held_bytes: usize,
+    /// The size of the next answer, judged by the recent ones: at once up, slowly down.
+    answer_bytes: usize,
+    output: BytesMut,
+}
+
+impl Pipeline {
+    pub fn new(answering: NodeId, limits: Arc<NetLimits>) -> Pipeline {
+        Pipeline {
+            answering,
+            limits,
+            slots: VecDeque::new(),
+            first_sequence: 0,
+            cursor: 0,
+            reads_in_flight: 0,
+            writes_in_flight: 0,
+            held_bytes: 0,
+            answer_bytes: VALUE_BYTES_MAX,
+            output: BytesMut::new(),
+        }
+    }
+
+    /// No more requests fit.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.limits.connection_requests_max
+    }
+
+    /// Everything is answered and written.
+    pub fn is_drained(&self) -> bool {
+        self.slots.is_empty() && self.output.is_empty()
+    }
+
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Bytes for the socket; the caller advances past what it wrote.
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    pub fn buffered_bytes(&self) -> usize {
+        self.output.capacity() + self.held_bytes
+    }
+
+    /// Answers that the other side has not read, as far as this process holds them.
+    pub fn unread_bytes(&self) -> usize {
+        let held = if self.has_output() { self.held_bytes } else { 0 };
+        self.output.len() + held
+    }
+
+    /// An answer that needs no consensus, already written.
+    pub fn push_text(&mut self, text: Bytes) {
+        self.push(Style::Line, State::Text(text));
+    }
+
+    pub fn push_error(&mut self, style: Style, error: Error) {
+        self.push(style, State::Answered(Reply { result: Err(error), leader: None }));
+    }
+
+    pub fn push_listing(&mut self, listing: Listing, admission: &mut Admission) {
+        let first = listing.next_page(self.limits.page_keys);
+        self.push_request(Style::Listing(listing), first, true, admission);
+    }
+
+    fn push(&mut self, style: Style, state: State) {
+        if let State::Answered(reply) = &state {
+            self.held_bytes += reply_cost_bytes(reply);
+        }
+        self.slots.push_back(Slot { style, state });
+    }
+
+    pub fn push_request(&mut self, style: Style, request: Request, forward: bool, admission: &mut Admission) {
+        Step::Decoded.pass(format_args!("a request"));
+        if admission.try_take() {
+            self.held_bytes += request_cost_bytes(&request);
+            return self.push(style, State::Waiting { request, forward });
+        }
+        let requests = admission.requests_max();
+        let message = format!("{requests} requests wait for their answers here, which is the limit; try again");
+        self.push(style, State::Answered(Reply::refused(ErrorCode::Busy, message, None)));
+    }
+
+    /// The answer to what was `Asked` under `sequence`.
+    pub fn on_reply(&mut self, sequence: u64, reply: Reply) {
+        let place = sequence.checked_sub(self.first_sequence).and_then(|place| usize::try_from(place).ok());
+        let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
+            return log::error!("net: an answer for sequence {sequence}, which waits for none");
+        };
+        let State::Dispatched { is_write, cost_bytes } = slot.state else {
+            return log::error!("net: a second answer for sequence {sequence}");
+        };
+        let reply_bytes = reply_cost_bytes(&reply);
+        self.held_bytes = self.held_bytes - cost_bytes + reply_bytes;
+        self.answer_bytes = reply_bytes.max(self.answer_bytes / 2);
+        slot.state = State::Answered(reply);
+        // A listing stays in flight until its last page: no write may pass between its pages.
+        if is_write {
+            self.writes_in_flight -= 1;
+        } else if !matches!(slot.style, Style::Listing(_)) {
+            self.reads_in_flight -= 1;
+        }
+    }
+
+    /// An answer could be encoded or a request dispatched, although nothing new came: output was taken meanwhile.
+    pub fn has_work(&self) -> bool {
+        let ready = |slot: &Slot| matches!(slot.state, State::Answered(_) | State::Text(_) | State::NextPage);
+        let answers = self.output.len() < self.limits.encoded_bytes_target && self.slots.front().is_some_and(ready);
+        let may_go = |slot: &Slot| match &slot.state {
+            State::Waiting { request, .. } => self.may_dispatch(request.is_write()),
+            _ => false,
+        };
+        answers || self.slots.get(self.cursor).is_some_and(may_go)
+    }
+
+    /// Requests that were counted and will get no answer from consensus, since they never went there.
+    pub fn undispatched(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot.state, State::Waiting { .. })).count()
+    }
+
+    /// Does all that can be done now; appends to `asked` what is for consensus.
+    pub fn answer_and_dispatch(&mut self, admission: &mut Admission, asked: &mut Vec<Asked>) {
+        self.write_answers();
+        self.maybe_ask_next_page(admission, asked);
+        self.dispatch(asked);
+    }
+
+    /// Encodes answers from the front, while little is encoded already.
+    fn write_answers(&mut self) {
+        while self.output.len() < self.limits.encoded_bytes_target
+            && let Some(slot) = self.slots.front_mut()
+        {
+            match &slot.state {
+                State::Waiting { .. } | State::Dispatched { .. } | State::NextPage => break,
+                State::Text(text) => self.output.extend_from_slice(text),
+                State::Answered(reply) => {
+                    self.held_bytes -= reply_cost_bytes(reply);
+                    match &mut slot.style {
+                        Style::Frame { id, style } => {
+                            wire::encode_reply(*id, *style, reply, self.answering, &mut self.output);
+                        }
+                        Style::Line => wire::write_reply(reply, &mut self.output),
+                        Style::Listing(listing) => {
+                            if write_page(listing, reply, &mut self.output) == Page::More {
+                                slot.state = State::NextPage;
+                                break;
+                            }
+                            // One that was refused as busy never was.
+                            self.reads_in_flight -= usize::from(listing.in_flight);
+                        }
+                    }
+                }
+            }
+            self.slots.pop_front();
+            self.first_sequence += 1;
+            self.cursor = self.cursor.saturating_sub(1);
+        }
+    }
+
+    fn maybe_ask_next_page(&mut self, admission: &mut Admission, asked: &mut Vec<Asked>) {
+        let room = self.output.len() < self.limits.encoded_bytes_target;
+        let Some(Slot { style: Style::Listing(listing), state }) = self.slots.front_mut() else { return };
+        if room && matches!(state, State::NextPage) {
+            let request = listing.next_page(self.limits.page_keys);
+            let cost_bytes = request_cost_bytes(&request);
+            self.held_bytes += cost_bytes;
+            *state = State::Dispatched { is_write: false, cost_bytes };
+            admission.take();
+            asked.push(Asked { sequence: self.first_sequence, request, forward: true });
+        }
+    }
+
+    /// Hands requests on, as far as the order rule allows.
+    fn dispatch(&mut self, asked: &mut Vec<Asked>) {
+        while let Some(slot) = self.slots.get(self.cursor) {
+            if let State::Waiting { request, .. } = &slot.state {
+                let (is_write, cost_bytes) = (request.is_write(), request_cost_bytes(request));
+                if !self.may_dispatch(is_write) {
+                    return;
+                }
+                let dispatched = State::Dispatched { is_write, cost_bytes };
+                let slot = &mut self.slots[self.cursor];
+                if let Style::Listing(listing) = &mut slot.style {
+                    listing.in_flight = true;
+                }
+                if let State::Waiting { request, forward } = std::mem::replace(&mut slot.state, dispatched) {
+                    let sequence = self.first_sequence + self.cursor as u64;
+                    asked.push(Asked { sequence, request, forward });
+                }
+                *(if is_write { &mut self.writes_in_flight } else { &mut self.reads_in_flight }) += 1;
+            }
+            self.cursor += 1;
+        }
+    }
+
+    fn may_dispatch(&self, is_write: bool) -> bool {
+        if is_write {
+            return self.reads_in_flight == 0;
+        }
+        let answers = (self.reads_in_flight + 1).saturating_mul(self.answer_bytes);
+        let fits = self.output.len() + self.held_bytes + answers <= self.limits.connection_buffered_bytes_max;
+        // One answer may be larger than the bound; with nothing before it, nothing would ever make room for it.
+        let alone = self.cursor == 0 && self.output.is_empty();
+        self.writes_in_flight == 0 && (fits || alone)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Page {
+    Last,
+    More,
+}
+
+/// Writes one page of a listing, and END or the error if it is the last.
+fn write_page(listing: &mut Listing, reply: &Reply, out: &mut BytesMut) -> Page {
+    let Ok(Outcome::Keys { keys, more, .. }) = &reply.result else {
+        wire::write_reply(reply, out);
+        return Page::Last;
+    };
+    for key in keys {
+        wire::write_key(key, out);
+        out.extend_from_slice(b"\n");
+    }
+    if let Some(left) = &mut listing.left {
+        *left = left.saturating_sub(keys.len());
+    }
+    match keys.last() {
+        Some(last) if *more && listing.left != Some(0) => {
+            listing.after = Some(last.clone());
+            Page::More
+        }
+        _ => {
+            out.extend_from_slice(b"END\n");
+            Page::Last
+        }
+    }
+}
+
+fn reply_cost_bytes(reply: &Reply) -> usize {
+    let held = match &reply.result {
+        Ok(Outcome::Value { found: Some(found), .. }) => found.value.len(),
+        Ok(Outcome::Keys { keys, .. }) => keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum(),
+        _ => 0,
+    };
+    held + 128
+}
