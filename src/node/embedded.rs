@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::RwLock;
 
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
@@ -347,10 +347,7 @@ impl EmbeddedClient {
 
     /// The next answer, with its request's number.
     pub fn receive(&mut self, timeout: Duration) -> Option<(u64, Reply)> {
-        match self.answers.recv_timeout(timeout) {
-            Ok(answer) => Some(answer),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.answers.recv_timeout(timeout).ok()
     }
 }
 
