@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn writes_of_one_turn_share_entries_up_to_the_bound_and_keep_their_order() {
         let mut batch = Batch::default();
-        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 300, 200, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate()
+        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 200, 100, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate()
         {
             batch.add(client(sequence as u64), put(bytes));
         }
