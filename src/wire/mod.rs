@@ -18,8 +18,10 @@ mod convert;
 mod envelope;
 mod frame;
 #[rustfmt::skip]
-#[allow(clippy::all, clippy::pedantic)]
+#[allow(clippy::all)]
 mod generated;
+#[cfg(test)]
+mod hostile;
 mod legacy;
 mod line;
 mod peer;
