@@ -27,8 +27,6 @@ mod line;
 mod peer;
 mod quote;
 #[cfg(test)]
-mod schema;
-#[cfg(test)]
 mod testing;
 mod walk;
 
