@@ -1,8 +1,33 @@
-//! raftkv (essay to be written with the nine steps of a PUT)
+//! A replicated key-value store on Raft: durable before acknowledged, linearizable, and quick about it.
+//!
+//! One node is four threads around a pure core. To follow one PUT from bytes in to bytes out, read the folders in
+//! this order; each step is also a hook ([`base::Step`]) that one test counts on:
+//!
+//! | # | step of a PUT | where | thread |
+//! |---|---|---|---|
+//! | 1 | bytes in | [`net`] | net |
+//! | 2 | request decoded and checked | [`wire`] | net |
+//! | 3 | admitted: a proposal, a read, a forward or a refusal | [`node`] | consensus |
+//! | 4 | part of a log entry, encoded once | [`raft`] | consensus |
+//! | 5 | persisted and replicated, at the same time | [`disk`], [`net`] | wal, net |
+//! | 6 | committed by any durable majority | [`raft`] | consensus |
+//! | 7 | applied | [`kv`] | consensus |
+//! | 8 | reply built | [`node`] | consensus |
+//! | 9 | bytes out, in request order per connection | [`net`] | net |
+//!
+//! A file imports only from lower layers, and a test holds it to that: [`base`] 0; [`api`], [`raft`], [`kv`] 1;
+//! [`wire`], [`disk`] 2; [`net`] 3; [`node`], [`client`] 4; [`cli`] 5. The layers up to `wire` are pure: time and chance are
+//! handed in, nothing is read from the outside.
+//!
+//! To use it from a program: [`client::Client`] talks to a cluster, [`node::EmbeddedCluster`] is one.
 
 pub mod api;
 pub mod base;
+pub mod cli;
 pub mod kv;
 pub mod net;
 pub mod raft;
 pub mod wire;
+
+/// The version of this program, as cargo knows it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -28,6 +28,9 @@ pub const ENVELOPE_OPERATIONS_MAX: usize = 16 * 1024;
 /// Longest data of one log entry: a command with the largest key and value, and room for the envelope.
 pub const ENTRY_DATA_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 4 * 1024;
 
+/// Most members of a cluster: what the scenarios and quorums are tested with. Reached: the start is refused.
+pub const MEMBERS_MAX: usize = 7;
+
 // ---- wire --------------------------------------------------------------------------------------------------
 
 /// Longest frame, in bytes, without its 4 bytes of length. Reached: the connection is closed and counted; an
@@ -46,8 +49,8 @@ pub const APPEND_ENTRIES_MAX: usize = 64 * 1024;
 pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Most keys in one answer. Reached: `result_too_large`.
 pub const RESULT_KEYS_MAX: usize = 1024 * 1024;
-/// Most members a cluster may have, of all kinds together; a status that names more peers is refused.
-pub const MEMBERS_MAX: usize = 1024;
+/// Most peers that a status may name. Reached: the answer is refused.
+pub const STATUS_PEERS_MAX: usize = 1024;
 /// Keys in one page of a listing that is not asked for a smaller one, when it is paged for a line client.
 pub const PAGE_KEYS_DEFAULT: usize = 1000;
 
@@ -129,3 +132,6 @@ pub const FETCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Size of a log segment, in bytes: the default of a setting; a segment's own header says its size.
 pub const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+/// Smallest segment: two of the largest entries and room for the headers of their batches, with a margin. Below:
+/// the start is refused.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;

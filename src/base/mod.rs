@@ -11,6 +11,7 @@ pub mod members;
 pub mod moment;
 pub mod random;
 pub mod role;
+pub mod steps;
 
 pub use entry::{Command, Entry, EntryKind, Envelope, HardState, Operation};
 pub use ids::{ClusterId, InstanceId, LogIndex, NodeId, PersistSeq, Revision, Term};
@@ -18,3 +19,4 @@ pub use members::{Member, Members};
 pub use moment::Moment;
 pub use random::Random;
 pub use role::Role;
+pub use steps::Step;

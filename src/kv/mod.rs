@@ -9,4 +9,4 @@
 
 mod store;
 
-pub use store::{Applied, Change, OperationResult, Page, ReadError, Record, Store, View};
+pub use store::{Applied, Change, OperationResult, Page, Record, RevisionError, Store, View};

@@ -10,6 +10,9 @@ use bytes::Bytes;
 
 use crate::base::{Command, Operation, Revision};
 
+/// What a key of a page counts beside its own bytes: what an answer needs to tell one key from the next.
+const KEY_OVERHEAD_BYTES: usize = 4;
+
 /// The current state. Starts empty, at revision 0.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -64,11 +67,11 @@ pub struct Page {
 
 /// Why a read as of a revision can't be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    #[error("revision {asked} does not exist yet, the state is at {current}; read without a revision, or later")]
-    RevisionFuture { asked: Revision, current: Revision },
-    #[error("what revision {asked} held is no longer known, the state is at {current}; read without a revision")]
-    RevisionCompacted { asked: Revision, current: Revision },
+pub enum RevisionError {
+    #[error("revision {asked} does not exist yet; ask later, or without a revision")]
+    Future { asked: Revision },
+    #[error("what revision {asked} held is no longer known; ask without a revision")]
+    Compacted { asked: Revision },
 }
 
 impl Store {
@@ -155,21 +158,21 @@ impl<'a> View<'a> {
 
     /// What `key` held as of `at`; `None`: now. Only what can be told from the current state is answered: a record
     /// that has not changed since, or anything at the current revision.
-    pub fn get_at(self, key: &[u8], at: Option<Revision>) -> Result<Option<&'a Record>, ReadError> {
+    pub fn get_at(self, key: &[u8], at: Option<Revision>) -> Result<Option<&'a Record>, RevisionError> {
         let current = self.revision();
         let asked = at.unwrap_or(current);
         if asked > current {
-            return Err(ReadError::RevisionFuture { asked, current });
+            return Err(RevisionError::Future { asked });
         }
         match self.get(key) {
             Some(record) if record.mod_revision <= asked => Ok(Some(record)),
             None if asked == current => Ok(None),
-            _ => Err(ReadError::RevisionCompacted { asked, current }),
+            _ => Err(RevisionError::Compacted { asked }),
         }
     }
 
     /// The keys that start with `prefix` and lie behind `after`: at most `limit` (0: no limit), and not more than
-    /// `bytes_max` bytes of keys together, but always the first.
+    /// `bytes_max` together, each with 4 bytes for what tells it from the next, but always the first.
     pub fn list(self, prefix: &[u8], after: Option<&[u8]>, limit: usize, bytes_max: usize) -> Page {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
@@ -180,7 +183,7 @@ impl<'a> View<'a> {
         let mut bytes = 0;
         let range = self.store.records.range::<[u8], _>((start, Bound::Unbounded));
         for (key, _) in range.take_while(|(key, _)| key.starts_with(prefix)) {
-            bytes += key.len();
+            bytes += key.len() + KEY_OVERHEAD_BYTES;
             if page.keys.len() == limit || (bytes > bytes_max && !page.keys.is_empty()) {
                 page.more = true;
                 break;
@@ -198,11 +201,11 @@ impl<'a> View<'a> {
         limit: usize,
         bytes_max: usize,
         at: Option<Revision>,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<Page, RevisionError> {
         let current = self.revision();
         match at {
-            Some(asked) if asked > current => Err(ReadError::RevisionFuture { asked, current }),
-            Some(asked) if asked < current => Err(ReadError::RevisionCompacted { asked, current }),
+            Some(asked) if asked > current => Err(RevisionError::Future { asked }),
+            Some(asked) if asked < current => Err(RevisionError::Compacted { asked }),
             _ => Ok(self.list(prefix, after, limit, bytes_max)),
         }
     }
@@ -279,26 +282,27 @@ mod tests {
         let view = store.view();
         let (asked, current) = (Revision(1), Revision(4));
         assert_eq!(view.get_at(b"old", Some(asked)).unwrap().unwrap().value, "1");
-        assert_eq!(view.get_at(b"new", Some(asked)), Err(ReadError::RevisionCompacted { asked, current }));
-        assert_eq!(view.get_at(b"gone", Some(Revision(3))).unwrap_err().to_string().split(' ').next(), Some("what"));
+        assert_eq!(view.get_at(b"new", Some(asked)), Err(RevisionError::Compacted { asked }));
+        let asked_then = Revision(3);
+        assert_eq!(view.get_at(b"gone", Some(asked_then)), Err(RevisionError::Compacted { asked: asked_then }));
         assert_eq!(view.get_at(b"gone", Some(current)), Ok(None));
         assert_eq!(view.get_at(b"gone", None), Ok(None));
         let asked = Revision(5);
-        assert_eq!(view.get_at(b"old", Some(asked)), Err(ReadError::RevisionFuture { asked, current }));
-        assert_eq!(view.list_at(b"", None, 0, 99, Some(asked)), Err(ReadError::RevisionFuture { asked, current }));
+        assert_eq!(view.get_at(b"old", Some(asked)), Err(RevisionError::Future { asked }));
+        assert_eq!(view.list_at(b"", None, 0, 99, Some(asked)), Err(RevisionError::Future { asked }));
         let asked = Revision(3);
-        assert_eq!(view.list_at(b"", None, 0, 99, Some(asked)), Err(ReadError::RevisionCompacted { asked, current }));
+        assert_eq!(view.list_at(b"", None, 0, 99, Some(asked)), Err(RevisionError::Compacted { asked }));
         assert_eq!(view.list_at(b"", None, 0, 99, Some(current)), view.list_at(b"", None, 0, 99, None));
     }
 
     #[test]
     fn a_page_stops_at_its_byte_limit_but_holds_at_least_one_key() {
         let store = store([put("aaaa", ""), put("aabb", ""), put("aacc", "")]);
-        let page = store.view().list(b"aa", None, 0, 8);
+        let page = store.view().list(b"aa", None, 0, 2 * (4 + KEY_OVERHEAD_BYTES));
         assert_eq!((page.keys.len(), page.more), (2, true));
         let page = store.view().list(b"aa", None, 0, 1);
         assert_eq!((page.keys.len(), page.more), (1, true));
-        let page = store.view().list(b"aa", None, 0, 12);
+        let page = store.view().list(b"aa", None, 0, 3 * (4 + KEY_OVERHEAD_BYTES));
         assert_eq!((page.keys.len(), page.more), (3, false));
     }
 

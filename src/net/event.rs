@@ -97,9 +97,8 @@ pub enum FromNet {
 }
 
 impl FromNet {
-    /// What this event took of [`PeerCredit`] before it was delivered: exactly this is to be given back once it is
-    /// out of the inbox.
-    pub fn credit_bytes(&self) -> usize {
+    /// What this took from [`PeerCredit`] when it was delivered; whoever takes it from the inbox gives it back.
+    pub fn peer_cost_bytes(&self) -> usize {
         match self {
             FromNet::Raft { message } => message.cost_bytes(),
             FromNet::Forwarded { request, .. } => request_cost_bytes(request),

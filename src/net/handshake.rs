@@ -42,7 +42,7 @@ impl Me {
             cluster_name: self.cluster_name.clone(),
             cluster: self.cluster,
             instance: self.instance,
-            address: self.advertise.to_string(),
+            address: Arc::clone(&self.advertise),
         }
     }
 

@@ -432,7 +432,7 @@ impl Net {
             PeerFrame::Forward { id, term, request } => FromNet::Forwarded { from, id, term, request },
             PeerFrame::ForwardReply { id, reply } => FromNet::ForwardReply { from, id, reply },
         };
-        self.credit.take(event.credit_bytes());
+        self.credit.take(event.peer_cost_bytes());
         (self.deliver)(event);
     }
 

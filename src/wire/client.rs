@@ -13,7 +13,7 @@ use super::peer::{self, Hello};
 use super::{convert, legacy, walk};
 use crate::api::{Error, ErrorCode, Reply, Request};
 use crate::base::NodeId;
-use crate::base::limits::{FRAME_BYTES_MAX, MEMBERS_MAX, RESULT_KEYS_MAX};
+use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX, STATUS_PEERS_MAX};
 
 // Field numbers of `proto/raftkv.proto`, for what is looked at before it is decoded.
 const CLIENT_REQ: u32 = 14;
@@ -146,11 +146,177 @@ pub fn decode_reply(frame: Bytes) -> Result<(u64, Reply), BadFrame> {
 pub(super) fn check_response_counts(frame: &[u8], path: &[u32]) -> Result<(), BadFrame> {
     const LISTED_KEYS: [u32; 2] = [23, 1];
     const STATUS_PEERS: [u32; 2] = [24, 12];
-    for (what, field, max) in [("keys", LISTED_KEYS, RESULT_KEYS_MAX), ("peers", STATUS_PEERS, MEMBERS_MAX)] {
+    for (what, field, max) in [("keys", LISTED_KEYS, RESULT_KEYS_MAX), ("peers", STATUS_PEERS, STATUS_PEERS_MAX)] {
         let count = walk::count(frame, &[path, &field].concat());
         if count > max {
             return Err(BadFrame::new(format!("an answer of {count} {what}, the limit is {max}")));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Found, Outcome};
+    use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+    use crate::base::{Operation, Random, Revision};
+    use crate::wire::testing::{self, node, only_frame};
+
+    fn request_frame(id: u64, request: &Request, forward: bool) -> Bytes {
+        let mut out = BytesMut::new();
+        encode_request(id, request, forward, &mut out);
+        only_frame(out)
+    }
+
+    fn reply_frame(id: u64, style: Style, reply: &Reply) -> Bytes {
+        let mut out = BytesMut::new();
+        encode_reply(id, style, reply, node(3), &mut out);
+        only_frame(out)
+    }
+
+    fn put(key: Bytes, value: Bytes) -> Request {
+        Request::Write(Operation::Put { key, value })
+    }
+
+    fn value_reply(value: Bytes) -> Reply {
+        let revision = Revision(9);
+        let found = Found { value, create_revision: revision, mod_revision: revision, version: 1 };
+        Reply { result: Ok(Outcome::Value { revision, found: Some(found) }), leader: None }
+    }
+
+    #[test]
+    fn requests_and_replies_arrive_as_they_were_sent() {
+        for seed in 0..2000 {
+            let random = &mut Random::new(seed);
+            let (id, request, forward) = (random.next(), testing::request(random), testing::flag(random));
+            let sent = ClientRequest { id, style: Style::Typed, forward, request: Ok(request.clone()) };
+            assert_eq!(decode_request(request_frame(id, &request, forward)), Ok(sent), "seed {seed}");
+            let reply = testing::reply(random);
+            assert_eq!(decode_reply(reply_frame(id, Style::Typed, &reply)), Ok((id, reply)), "seed {seed}");
+        }
+    }
+
+    /// Written by hand, from the numbers and wire types that the original's clients use.
+    #[test]
+    fn the_original_programs_bytes_stay_what_they_are() {
+        let request = b"\x08\x04\x72\x09\x0a\x05GET k\x10\x07";
+        let expected = ClientRequest {
+            id: 7,
+            style: Style::Legacy,
+            forward: false,
+            request: Ok(Request::Get { key: "k".into(), revision: None }),
+        };
+        assert_eq!(decode_request(Bytes::from_static(request)), Ok(expected));
+
+        let frame = reply_frame(7, Style::Legacy, &value_reply("v w".into()));
+        assert_eq!(&frame[..], b"\x08\x05\x10\x03\x7a\x07\x08\x01\x12\x03v w");
+
+        let leader = crate::api::Leader { id: node(300), address: "host:1".into() };
+        let refused = Reply::refused(ErrorCode::NotLeader, "node 300 leads", Some(leader));
+        let frame = reply_frame(7, Style::Legacy, &refused);
+        assert_eq!(&frame[..], b"\x08\x05\x10\x03\x7a\x0f\x1a\x0aNot leader\x20\xac\x02");
+
+        let list = Request::List { prefix: Bytes::new(), after: None, limit: 0, revision: None };
+        let asked = decode_request(Bytes::from_static(b"\x08\x04\x72\x06\x0a\x04LIST")).unwrap();
+        assert_eq!((asked.id, asked.style, asked.request), (0, Style::Legacy, Ok(list)));
+    }
+
+    #[test]
+    fn typed_fields_stand_beside_the_originals() {
+        let frame = request_frame(5, &put("k".into(), "".into()), false);
+        assert_eq!(&frame[..], b"\x08\x04\x72\x0b\x10\x05\x82\x01\x03\x0a\x01k\xa8\x01\x01");
+        let frame = reply_frame(5, Style::Typed, &value_reply("".into()));
+        let found = b"\xb2\x01\x08\x0a\x06\x10\x09\x18\x09\x20\x01";
+        let head = b"\x08\x05\x10\x03\x7a\x13\x08\x01\x80\x01\x05\x88\x01\x09";
+        assert_eq!(frame, [&head[..], found].concat());
+    }
+
+    #[test]
+    fn an_empty_value_is_told_from_an_absent_key() {
+        let empty = value_reply("".into());
+        let absent = Outcome::Value { revision: Revision(9), found: None };
+        let absent = Reply { result: Ok(absent), leader: None };
+        assert_eq!(decode_reply(reply_frame(1, Style::Typed, &empty)), Ok((1, empty)));
+        assert_eq!(decode_reply(reply_frame(1, Style::Typed, &absent)), Ok((1, absent)));
+    }
+
+    #[test]
+    fn what_can_be_read_but_not_done_is_answered_and_not_cut_off() {
+        let code = |frame: Bytes| {
+            let asked = decode_request(frame).unwrap();
+            (asked.style, asked.request.unwrap_err().code)
+        };
+        let long = |bytes| Bytes::from(vec![b'x'; bytes]);
+        let frame = request_frame(1, &put(long(KEY_BYTES_MAX + 1), long(1)), true);
+        assert_eq!(code(frame), (Style::Typed, ErrorCode::KeyTooLarge));
+        let frame = request_frame(1, &put(long(KEY_BYTES_MAX), long(VALUE_BYTES_MAX + 1)), true);
+        assert_eq!(code(frame), (Style::Typed, ErrorCode::ValueTooLarge));
+        assert!(decode_request(request_frame(1, &put(long(KEY_BYTES_MAX), long(VALUE_BYTES_MAX)), true)).is_ok());
+        // Operation 40 of a later version; then `GET k` and a typed put at once.
+        let frame = Bytes::from_static(b"\x08\x04\x72\x03\xc2\x02\x00");
+        assert_eq!(code(frame), (Style::Typed, ErrorCode::BadFrame));
+        let frame = Bytes::from_static(b"\x08\x04\x72\x0d\x0a\x05GET k\x82\x01\x03\x0a\x01k");
+        assert_eq!(code(frame), (Style::Typed, ErrorCode::BadArguments));
+        let frame = Bytes::from_static(b"\x08\x04\x72\x00");
+        assert_eq!(code(frame), (Style::Legacy, ErrorCode::UnknownCommand));
+    }
+
+    #[test]
+    fn what_no_client_sends_is_a_bad_frame() {
+        for frame in
+            [&b""[..], b"\x72\x00", b"\x08\x05\x72\x00", b"\x08\x04", b"\x08\x04\x72\x00\x7a\x00", b"GET / HTTP"]
+        {
+            assert!(decode_request(Bytes::copy_from_slice(frame)).is_err(), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_passes_a_limit_says_so_instead() {
+        let keys = |keys: Vec<Bytes>| Reply {
+            result: Ok(Outcome::Keys { revision: Revision(1), keys, more: false }),
+            leader: None,
+        };
+        let many = keys(vec![Bytes::from_static(b"k"); RESULT_KEYS_MAX + 1]);
+        let long = keys(vec![Bytes::from(vec![b'k'; KEY_BYTES_MAX]); FRAME_BYTES_MAX / KEY_BYTES_MAX]);
+        for reply in [&many, &long] {
+            let (id, answered) = decode_reply(reply_frame(8, Style::Typed, reply)).unwrap();
+            assert_eq!((id, answered.result.unwrap_err().code), (8, ErrorCode::ResultTooLarge));
+        }
+        let legacy = reply_frame(8, Style::Legacy, &long);
+        assert!(legacy.windows(16).any(|window| window == b"result_too_large"));
+        let fits = keys(vec![Bytes::from_static(b"k"); RESULT_KEYS_MAX]);
+        assert_eq!(decode_reply(reply_frame(8, Style::Typed, &fits)), Ok((8, fits)));
+    }
+
+    #[test]
+    fn a_code_that_is_not_known_here_promises_nothing() {
+        let frame = Bytes::from_static(b"\x08\x05\x7a\x0a\x1a\x04oops\x90\x01\xe7\x07");
+        let error = decode_reply(frame).unwrap().1.result.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OutcomeUnknown);
+        assert_eq!(error.message, "error 999, unknown to this version: oops");
+    }
+
+    #[test]
+    fn keys_and_values_are_slices_of_the_frame() {
+        let frame = request_frame(1, &put("key".into(), "value".into()), true);
+        let memory = frame.as_ptr_range();
+        let Ok(Request::Write(Operation::Put { key, value })) = decode_request(frame.clone()).unwrap().request else {
+            panic!("a put");
+        };
+        assert!(memory.contains(&key.as_ptr()) && memory.contains(&value.as_ptr()));
+    }
+
+    #[test]
+    fn the_first_frame_tells_clients_from_peers() {
+        let request = put("k".into(), "v".into());
+        let asked = decode_request(request_frame(1, &request, true)).unwrap();
+        assert_eq!(decode_first(request_frame(1, &request, true)), Ok(FirstFrame::Client(asked)));
+        let hello = testing::hello(&mut Random::new(1));
+        let mut out = BytesMut::new();
+        peer::encode_hello(&hello, &mut out);
+        let frame = only_frame(out);
+        assert!(decode_request(frame.clone()).is_err());
+        assert_eq!(decode_first(frame), Ok(FirstFrame::Hello(hello)));
+    }
 }

@@ -110,3 +110,90 @@ fn check_key(key: &Bytes) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Random;
+    use crate::base::limits::{BATCH_BYTES_MAX, ENTRY_DATA_BYTES_MAX};
+    use crate::wire::testing;
+
+    fn envelope(operations: Vec<Operation>) -> Envelope {
+        let command = Command { operations, ..Command::default() };
+        Envelope { version: ENVELOPE_VERSION, cluster_time_ms: 1, commands: vec![command] }
+    }
+
+    fn delete(key_bytes: usize) -> Operation {
+        Operation::Delete { key: vec![b'k'; key_bytes].into() }
+    }
+
+    fn put(key_bytes: usize, value_bytes: usize) -> Operation {
+        Operation::Put { key: vec![b'k'; key_bytes].into(), value: vec![b'v'; value_bytes].into() }
+    }
+
+    #[test]
+    fn envelopes_are_read_as_they_were_written() {
+        for seed in 0..2000 {
+            let envelope = testing::envelope(&mut Random::new(seed));
+            assert_eq!(decode_envelope(encode_envelope(&envelope)), Ok(envelope), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error_and_never_skipped() {
+        let mut later = envelope(vec![delete(1)]);
+        later.version += 1;
+        assert!(decode_envelope(encode_envelope(&later)).unwrap_err().contains("version 2"));
+        assert!(decode_envelope(Bytes::new()).unwrap_err().contains("version 0"));
+        // Version 1, one command, whose one operation is number 3.
+        let unknown = Bytes::from_static(b"\x08\x01\x1a\x04\x32\x02\x1a\x00");
+        assert!(decode_envelope(unknown).unwrap_err().contains("an operation that this program does not know"));
+    }
+
+    #[test]
+    fn only_what_a_client_could_have_asked_is_accepted() {
+        let decode = |operations| decode_envelope(encode_envelope(&envelope(operations)));
+        assert!(decode(vec![put(KEY_BYTES_MAX, VALUE_BYTES_MAX), delete(KEY_BYTES_MAX)]).is_ok());
+        assert!(decode(vec![delete(1); COMMAND_OPERATIONS_MAX]).is_ok());
+        for wrong in [
+            vec![],
+            vec![delete(0)],
+            vec![delete(KEY_BYTES_MAX + 1)],
+            vec![put(0, 1)],
+            vec![put(KEY_BYTES_MAX + 1, 1)],
+            vec![put(1, VALUE_BYTES_MAX + 1)],
+            vec![delete(1); COMMAND_OPERATIONS_MAX + 1],
+        ] {
+            assert!(decode(wrong.clone()).is_err(), "{} operations", wrong.len());
+        }
+    }
+
+    #[test]
+    fn more_operations_than_an_entry_may_hold_are_refused() {
+        let one = envelope(vec![delete(1)]).commands.remove(0);
+        let commands = vec![one; ENVELOPE_OPERATIONS_MAX + 1];
+        let mut envelope = Envelope { version: ENVELOPE_VERSION, cluster_time_ms: 1, commands };
+        assert!(decode_envelope(encode_envelope(&envelope)).unwrap_err().contains("16385 commands"));
+        envelope.commands.pop();
+        assert!(decode_envelope(encode_envelope(&envelope)).is_ok());
+    }
+
+    #[test]
+    fn the_largest_command_and_the_largest_batch_fit_an_entry() {
+        let full = |operations: Vec<Operation>| Command {
+            group: u64::MAX,
+            session: u64::MAX,
+            sequence: u64::MAX,
+            auth_revision: u64::MAX,
+            operations,
+            ..Command::default()
+        };
+        let largest = vec![full(vec![put(KEY_BYTES_MAX, VALUE_BYTES_MAX)])];
+        let key_bytes = BATCH_BYTES_MAX / ENVELOPE_OPERATIONS_MAX;
+        let batch = vec![full(vec![delete(key_bytes)]); ENVELOPE_OPERATIONS_MAX];
+        for commands in [largest, batch] {
+            let envelope = Envelope { version: ENVELOPE_VERSION, cluster_time_ms: u64::MAX, commands };
+            assert!(encode_envelope(&envelope).len() <= ENTRY_DATA_BYTES_MAX);
+        }
+    }
+}

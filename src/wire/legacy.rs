@@ -107,6 +107,7 @@ fn text(outcome: &Outcome) -> Option<Bytes> {
         Outcome::Value { found, .. } => found.as_ref().map_or(NIL, |found| found.value.clone()),
         Outcome::Keys { keys, .. } if keys.is_empty() => Bytes::from_static(b"(empty)"),
         Outcome::Keys { keys, .. } => joined(keys)?,
+        // No text command asks for it.
         Outcome::Status(status) => status.role.as_str().into(),
     })
 }

@@ -245,3 +245,221 @@ fn peers_line(status: &Status) -> String {
     }
     if line.is_empty() { "none".to_string() } else { line }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::{Found, Leader, PeerStatus};
+    use crate::base::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX, VALUE_BYTES_MAX};
+    use crate::base::{LogIndex, Random, Revision, Role, Term};
+    use crate::wire::testing::{self, node};
+
+    const REVISION: Revision = Revision(1);
+
+    fn put(key: &'static [u8], value: &'static [u8]) -> LineCommand {
+        let (key, value) = (Bytes::from_static(key), Bytes::from_static(value));
+        LineCommand::Request(Request::Write(Operation::Put { key, value }))
+    }
+
+    fn list(prefix: &'static str, after: Option<&'static str>, limit: Option<usize>) -> LineCommand {
+        LineCommand::ListAll { prefix: prefix.into(), after: after.map(Bytes::from), limit }
+    }
+
+    fn code(line: &str) -> &'static str {
+        parse_line(line.as_bytes()).unwrap_err().code.as_str()
+    }
+
+    fn written(result: Result<Outcome, Error>) -> String {
+        let mut out = BytesMut::new();
+        write_reply(&Reply { result, leader: None }, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn one_space_ends_the_key_and_the_rest_is_the_value() {
+        for (line, command) in [
+            ("PUT k v", put(b"k", b"v")),
+            ("put k v with  spaces ", put(b"k", b"v with  spaces ")),
+            ("PUT k  v", put(b"k", b" v")),
+            ("  Put   k v", put(b"k", b"v")),
+            ("PUT k \"\"", put(b"k", b"")),
+            ("PUT \"a b\" \"c\\n\"", put(b"a b", b"c\n")),
+            ("PUT k  \"v\"", put(b"k", b" \"v\"")),
+            ("PUT a\\nb c\"d", put(b"a\\nb", b"c\"d")),
+        ] {
+            assert_eq!(parse_line(line.as_bytes()), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn verbs_are_known_in_any_case_and_take_what_they_take() {
+        let get = LineCommand::Request(Request::Get { key: "k".into(), revision: None });
+        let delete = LineCommand::Request(Request::Write(Operation::Delete { key: "a b".into() }));
+        for (line, command) in [
+            ("gEt k", get),
+            ("DELETE \"a b\" ", delete),
+            ("status", LineCommand::Request(Request::Status)),
+            ("PING ", LineCommand::Ping),
+            (" help", LineCommand::Help),
+            ("quit", LineCommand::Quit),
+            ("", LineCommand::Empty),
+            ("   ", LineCommand::Empty),
+        ] {
+            assert_eq!(parse_line(line.as_bytes()), Ok(command), "{line}");
+        }
+        for line in
+            ["PUT", "PUT k", "PUT k ", "GET", "GET a b", "DELETE", "PING 1", "PUT \"k v", "GET \"\"", "GET \"a\"b"]
+        {
+            assert_eq!(code(line), "bad_arguments", "{line}");
+        }
+        for line in ["X", "PUTT k v", "\"PUT\" k v", "PUT\tk v", "\0"] {
+            assert_eq!(code(line), "unknown_command", "{line}");
+        }
+        let error = parse_line(b"\x1b[2J\xff").unwrap_err().to_string();
+        assert_eq!(error, "unknown_command \"\\x1b[2J\\xff\" is not a command; HELP lists them");
+    }
+
+    #[test]
+    fn a_listing_names_prefix_limit_and_after_in_that_order() {
+        for (line, command) in [
+            ("LIST", list("", None, None)),
+            ("list a", list("a", None, None)),
+            ("LIST a LIMIT 5", list("a", None, Some(5))),
+            ("LIST limit 5 after b", list("", Some("b"), Some(5))),
+            ("LIST a AFTER \"a b\"", list("a", Some("a b"), None)),
+            ("LIST \"LIMIT\"", list("LIMIT", None, None)),
+            ("LIST AFTER after", list("", Some("after"), None)),
+            ("LIST \"\" AFTER \"\"", list("", Some(""), None)),
+        ] {
+            assert_eq!(parse_line(line.as_bytes()), Ok(command), "{line}");
+        }
+        for line in [
+            "LIST a b",
+            "LIST LIMIT",
+            "LIST LIMIT 0",
+            "LIST LIMIT x",
+            "LIST LIMIT -1",
+            "LIST LIMIT 1 LIMIT 2",
+            "LIST AFTER",
+            "LIST AFTER a AFTER b",
+            "LIST LIMIT 1 a",
+            "LIST LIMIT 99999999999999999999",
+        ] {
+            assert_eq!(code(line), "bad_arguments", "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_it_goes_further() {
+        let long_key = "k".repeat(KEY_BYTES_MAX + 1);
+        for line in ["GET ", "DELETE ", "LIST ", "LIST AFTER "].map(|verb| verb.to_string() + &long_key) {
+            assert_eq!(code(&line), "key_too_large");
+        }
+        assert_eq!(code(&format!("PUT {long_key} v")), "key_too_large");
+        assert_eq!(code(&format!("PUT k {}", "v".repeat(VALUE_BYTES_MAX + 1))), "value_too_large");
+    }
+
+    #[test]
+    fn the_longest_line_holds_the_largest_key_and_value_in_hexadecimal() {
+        let hex = |bytes: usize| format!("\"{}\"", "\\xFF".repeat(bytes));
+        let line = format!("PUT {} {}", hex(KEY_BYTES_MAX), hex(VALUE_BYTES_MAX));
+        assert!(line.len() <= LINE_BYTES_MAX);
+        let (key, value) = (vec![0xff; KEY_BYTES_MAX].into(), vec![0xff; VALUE_BYTES_MAX].into());
+        assert_eq!(
+            parse_line(line.as_bytes()),
+            Ok(LineCommand::Request(Request::Write(Operation::Put { key, value })))
+        );
+    }
+
+    #[test]
+    fn answers_take_a_line_each() {
+        let found = |value: &'static str| {
+            let found = Found { value: value.into(), create_revision: REVISION, mod_revision: REVISION, version: 1 };
+            Ok(Outcome::Value { revision: REVISION, found: Some(found) })
+        };
+        let keys = ["a", "END", "b c"].map(Bytes::from).to_vec();
+        for (result, expected) in [
+            (Ok(Outcome::Put { revision: REVISION }), "OK\n"),
+            (Ok(Outcome::Deleted { revision: REVISION, existed: true }), "OK\n"),
+            (Ok(Outcome::Deleted { revision: REVISION, existed: false }), "(nil)\n"),
+            (Ok(Outcome::Value { revision: REVISION, found: None }), "(nil)\n"),
+            (found("v w"), "v w\n"),
+            (found(""), "\"\"\n"),
+            (found("(nil)"), "\"(nil)\"\n"),
+            (found("two\nlines"), "\"two\\nlines\"\n"),
+            (Ok(Outcome::Keys { revision: REVISION, keys, more: false }), "a\n\"END\"\n\"b c\"\n"),
+            (Ok(Outcome::Keys { revision: REVISION, keys: vec![], more: false }), ""),
+            (Err(Error::new(ErrorCode::Busy, "wait\na bit")), "ERR busy wait a bit\n"),
+        ] {
+            assert_eq!(written(result), expected);
+        }
+    }
+
+    #[test]
+    fn a_status_is_names_and_values_and_an_end() {
+        let peer = |id, down_because: &str, matched| PeerStatus {
+            id: node(id),
+            address: format!("host:{id}").into(),
+            down_because: down_because.to_string(),
+            matched,
+            counted: id != 3,
+        };
+        let status = Status {
+            id: node(1),
+            cluster: "test\nOK".to_string(),
+            role: Role::Leader,
+            term: Term(4),
+            leader: Some(Leader { id: node(1), address: "host:1".into() }),
+            commit: LogIndex(9),
+            applied: LogIndex(8),
+            last: LogIndex(10),
+            revision: Revision(7),
+            keys: 2,
+            peers: vec![peer(2, "", Some(LogIndex(9))), peer(3, "connection refused", None)],
+            version: "0.1.0".to_string(),
+            uptime: Duration::from_millis(61_500),
+        };
+        let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\ncommit: 9\napplied: 8\n\
+            last: 10\nrevision: 7\nkeys: 2\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
+            version: 0.1.0\nuptime: 61 s\nEND\n";
+        assert_eq!(written(Ok(Outcome::Status(Box::new(status)))), expected);
+    }
+
+    #[test]
+    fn every_answer_ends_its_line_and_only_its_lines() {
+        for seed in 0..5000 {
+            let reply = testing::reply(&mut Random::new(seed));
+            let lines = match &reply.result {
+                Ok(Outcome::Keys { keys, .. }) => keys.len(),
+                Ok(Outcome::Status(_)) => 14,
+                _ => 1,
+            };
+            let text = written(reply.result);
+            assert!(text.is_empty() || text.ends_with('\n'), "seed {seed}");
+            assert_eq!(text.lines().count(), lines, "seed {seed}: {text:?}");
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "seed {seed}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn browsers_are_known_by_their_lines() {
+        for line in ["GET / HTTP/1.1", "POST /x HTTP/1.0", "POST anything", "Host: localhost", "host:x", "x HTTP/1.9"] {
+            assert!(looks_like_http(line.as_bytes()), "{line}");
+        }
+        for line in
+            ["", "GET k", "PUT k HTTP/1.1 is old", "HTTP/1.1", "POSTS", "PUT Host: x", " HTTP/1.x", "GET HTTP/2.0"]
+        {
+            assert!(!looks_like_http(line.as_bytes()), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_verb_and_ends() {
+        for verb in ["PUT", "GET", "DELETE", "LIST", "STATUS", "PING", "HELP", "QUIT", "ERR code"] {
+            assert!(HELP.contains(verb), "{verb}");
+        }
+        assert!(HELP.ends_with("\nEND\n"));
+    }
+}

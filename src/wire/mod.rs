@@ -18,14 +18,14 @@ mod convert;
 mod envelope;
 mod frame;
 #[rustfmt::skip]
-#[allow(clippy::all, clippy::pedantic)]
+#[allow(clippy::all)]
 mod generated;
+#[cfg(test)]
+mod hostile;
 mod legacy;
 mod line;
 mod peer;
 mod quote;
-#[cfg(test)]
-mod schema;
 #[cfg(test)]
 mod testing;
 mod walk;

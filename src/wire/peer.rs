@@ -3,6 +3,8 @@
 //! The hello establishes who is at the other end; every later message is held to it, so that nothing meant for
 //! another node, or sent by one, is taken in. Whether a hello is acceptable is not decided here.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
@@ -10,13 +12,16 @@ use super::frame::{BadFrame, put_frame};
 use super::generated::{self as proto, consensus::Body as ProtoBody, peer_frame::Frame};
 use super::{client, convert, walk};
 use crate::api::{Reply, Request};
-use crate::base::limits::{APPEND_ENTRIES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use crate::base::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Term};
 use crate::raft::{Body, Message};
 
 /// The first field of a hello: tag 1, fixed64, then eight bytes that no client's frame begins with.
 const MAGIC: u64 = u64::from_le_bytes(*b"raftkv\0P");
 const MAGIC_TAG: u8 = 0x09;
+
+// An entry costs at least 32 bytes: whoever cuts appends at their bytes never passes the limit on their number.
+const _: () = assert!(APPEND_BYTES_MAX / 32 < APPEND_ENTRIES_MAX);
 
 /// A node, as it introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +35,7 @@ pub struct Identity {
     pub cluster: Option<ClusterId>,
     pub instance: InstanceId,
     /// `HOST:PORT` where it can be reached.
-    pub address: String,
+    pub address: Arc<str>,
 }
 
 /// What the node that dials says first.
@@ -109,7 +114,7 @@ fn identity_to_proto(identity: &Identity) -> proto::PeerIdentity {
         cluster_name: identity.cluster_name.clone(),
         cluster_id: identity.cluster.map(|cluster| Bytes::copy_from_slice(&cluster.0.to_be_bytes())),
         instance: Bytes::copy_from_slice(&identity.instance.0.to_be_bytes()),
-        address: identity.address.clone(),
+        address: identity.address.to_string(),
     }
 }
 
@@ -123,7 +128,7 @@ fn identity_from_proto(identity: Option<proto::PeerIdentity>) -> Result<Identity
         cluster_name: identity.cluster_name,
         cluster: cluster.map(ClusterId),
         instance: InstanceId(sixteen_bytes("instance id", &identity.instance)?),
-        address: identity.address,
+        address: identity.address.into(),
     })
 }
 
@@ -309,4 +314,162 @@ fn entry_from_proto(entry: proto::Entry) -> Result<Entry, BadFrame> {
     let kind = EntryKind::from_number(entry.kind)
         .ok_or_else(|| BadFrame::new(format!("an entry of kind {}, which this version does not know", entry.kind)))?;
     Ok(Entry { index: index(entry.index)?, term: term(entry.term)?, kind, data: entry.data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ErrorCode, Outcome};
+    use crate::base::limits::{ENTRY_DATA_BYTES_MAX, KEY_BYTES_MAX};
+    use crate::base::{Random, Revision};
+    use crate::wire::testing::{self, FROM, INSTANCE, TO, only_frame};
+    use crate::wire::{FirstFrame, decode_first};
+
+    fn encoded(frame: &PeerFrame) -> Bytes {
+        let mut out = BytesMut::new();
+        encode_peer(frame, &mut out);
+        only_frame(out)
+    }
+
+    fn decoded(frame: Bytes) -> Result<PeerFrame, BadFrame> {
+        decode_peer(frame, FROM, TO, INSTANCE)
+    }
+
+    fn message(body: Body) -> PeerFrame {
+        PeerFrame::Raft(Message { from: FROM, to: TO, instance: INSTANCE, term: Term(1), body })
+    }
+
+    fn append(prev_index: u64, indexes: &[u64]) -> PeerFrame {
+        let entry = |index: &u64| Entry {
+            index: LogIndex(*index),
+            term: Term(1),
+            kind: EntryKind::Commands,
+            data: Bytes::from_static(b"data"),
+        };
+        message(Body::Append {
+            prev_index: LogIndex(prev_index),
+            prev_term: Term(1),
+            entries: indexes.iter().map(entry).collect(),
+            commit: LogIndex(1),
+            round: 1,
+        })
+    }
+
+    #[test]
+    fn hellos_and_peer_frames_arrive_as_they_were_sent() {
+        for seed in 0..2000 {
+            let random = &mut Random::new(seed);
+            let (hello, reply) = (testing::hello(random), testing::hello_reply(random));
+            let mut out = BytesMut::new();
+            encode_hello(&hello, &mut out);
+            assert_eq!(decode_first(only_frame(out)), Ok(FirstFrame::Hello(hello)), "seed {seed}");
+            let mut out = BytesMut::new();
+            encode_hello_reply(&reply, &mut out);
+            assert_eq!(decode_hello_reply(only_frame(out)), Ok(reply), "seed {seed}");
+            let frame = testing::peer_frame(random);
+            assert_eq!(decoded(encoded(&frame)), Ok(frame), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_message_for_another_node_or_from_another_is_refused() {
+        let frame = encoded(&message(Body::HeartbeatReply { round: 1 }));
+        assert!(decode_peer(frame.clone(), FROM, TO, INSTANCE).is_ok());
+        let other = testing::node(9);
+        assert!(decode_peer(frame.clone(), other, TO, INSTANCE).is_err());
+        assert!(decode_peer(frame.clone(), FROM, other, INSTANCE).is_err());
+        let error = decode_peer(frame, TO, FROM, INSTANCE).unwrap_err().to_string();
+        assert!(error.contains("from node 2 to node 300 on the link from node 300 to node 2"), "{error}");
+    }
+
+    #[test]
+    fn entries_that_are_not_consecutive_are_refused() {
+        assert!(decoded(encoded(&append(4, &[5, 6]))).is_ok());
+        for indexes in [&[5, 7][..], &[6], &[4], &[5, 5], &[5, 4]] {
+            assert!(decoded(encoded(&append(4, indexes))).is_err(), "{indexes:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_from_which_counting_on_would_overflow_are_refused() {
+        let too_high = u64::MAX / 2 + 1;
+        for frame in [
+            append(too_high, &[]),
+            append(u64::MAX, &[0]),
+            message(Body::Heartbeat { commit: LogIndex(u64::MAX), round: 1 }),
+            message(Body::HeartbeatReply { round: too_high }),
+            message(Body::Vote { last_index: LogIndex(1), last_term: Term(too_high), transfer: false }),
+            PeerFrame::Forward { id: 1, term: Term(too_high), request: Request::Status },
+        ] {
+            assert!(decoded(encoded(&frame)).is_err(), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn more_entries_than_an_append_may_hold_are_refused() {
+        let indexes: Vec<u64> = (1..=APPEND_ENTRIES_MAX as u64 + 1).collect();
+        assert!(decoded(encoded(&append(0, &indexes[..APPEND_ENTRIES_MAX]))).is_ok());
+        let error = decoded(encoded(&append(0, &indexes))).unwrap_err().to_string();
+        assert!(error.contains("65537 entries, the limit is 65536"), "{error}");
+    }
+
+    #[test]
+    fn the_largest_entry_fits_a_frame_and_shares_its_memory() {
+        let entry = Entry {
+            index: LogIndex(1),
+            term: Term(1),
+            kind: EntryKind::Commands,
+            data: Bytes::from(vec![7; ENTRY_DATA_BYTES_MAX]),
+        };
+        let (prev_index, prev_term, commit) = (LogIndex(0), Term(0), LogIndex(0));
+        let frame = encoded(&message(Body::Append { prev_index, prev_term, entries: vec![entry], commit, round: 0 }));
+        assert!(frame.len() <= FRAME_BYTES_MAX);
+        let memory = frame.as_ptr_range();
+        let Ok(PeerFrame::Raft(Message { body: Body::Append { entries, .. }, .. })) = decoded(frame.clone()) else {
+            panic!("an append");
+        };
+        assert!(memory.contains(&entries[0].data.as_ptr()));
+    }
+
+    #[test]
+    fn a_forwarded_request_is_checked_as_a_clients_is() {
+        let request = Request::Get { key: Bytes::from(vec![0; KEY_BYTES_MAX + 1]), revision: None };
+        let error = decoded(encoded(&PeerFrame::Forward { id: 1, term: Term(1), request })).unwrap_err().to_string();
+        assert!(error.contains("key_too_large"), "{error}");
+    }
+
+    #[test]
+    fn a_forwarded_answer_that_passes_the_frame_says_so_instead() {
+        let keys = vec![Bytes::from(vec![b'k'; KEY_BYTES_MAX]); FRAME_BYTES_MAX / KEY_BYTES_MAX];
+        let result = Ok(Outcome::Keys { revision: Revision(1), keys, more: false });
+        let frame = PeerFrame::ForwardReply { id: 1, reply: Reply { result, leader: None } };
+        let Ok(PeerFrame::ForwardReply { id: 1, reply }) = decoded(encoded(&frame)) else { panic!("an answer") };
+        assert_eq!(reply.result.unwrap_err().code, ErrorCode::ResultTooLarge);
+    }
+
+    #[test]
+    fn a_hello_is_refused_without_its_magic_or_when_it_is_too_long() {
+        let mut hello = testing::hello(&mut Random::new(1));
+        let mut out = BytesMut::new();
+        encode_hello(&hello, &mut out);
+        let mut frame = only_frame(out).to_vec();
+        frame[3] ^= 1;
+        assert!(decode_first(frame.into()).is_err());
+        hello.from.cluster_name = "x".repeat(HELLO_BYTES_MAX);
+        let mut out = BytesMut::new();
+        encode_hello(&hello, &mut out);
+        assert!(decode_first(only_frame(out)).unwrap_err().to_string().contains("the limit is 4096"));
+    }
+
+    #[test]
+    fn ids_of_another_length_are_refused() {
+        let identity = testing::hello(&mut Random::new(1)).from;
+        for (cluster_bytes, instance_bytes) in [(15, 16), (0, 16), (16, 17), (16, 0)] {
+            let mut from = identity_to_proto(&identity);
+            from.cluster_id = Some(vec![0; cluster_bytes].into());
+            from.instance = vec![0; instance_bytes].into();
+            let frame = proto::PeerHello { magic: MAGIC, from: Some(from), to: 1 }.encode_to_vec();
+            assert!(decode_first(frame.into()).is_err(), "{cluster_bytes} and {instance_bytes} bytes");
+        }
+    }
 }

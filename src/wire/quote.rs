@@ -150,3 +150,100 @@ fn unescape(mut bytes: impl Iterator<Item = u8>) -> Result<u8, Error> {
 pub fn bad_arguments(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::BadArguments, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Random;
+    use crate::wire::testing;
+
+    fn key(bytes: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        write_key(bytes, &mut out);
+        out.to_vec()
+    }
+
+    fn value(bytes: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        write_value(bytes, &mut out);
+        out.to_vec()
+    }
+
+    fn read_key(mut line: &[u8]) -> Result<Option<Word>, Error> {
+        take_word(&mut line)
+    }
+
+    #[test]
+    fn what_is_plain_is_bare() {
+        for plain in ["a", "user:17", "naïve", "a\\b", "it's", "a\"b", "(", "OK", "PONG", "END1", "Error", "日本"] {
+            let expected = if plain == "(" { "\"(\"" } else { plain };
+            assert_eq!(key(plain.as_bytes()), expected.as_bytes());
+            assert_eq!(value(plain.as_bytes()), expected.as_bytes());
+        }
+        assert_eq!(value(b"two words"), b"two words");
+        assert_eq!(value(b"END"), b"END");
+    }
+
+    #[test]
+    fn what_could_be_misread_is_quoted() {
+        for (bytes, quoted) in [
+            (&b""[..], &b"\"\""[..]),
+            (b" a", b"\" a\""),
+            (b"a ", b"\"a \""),
+            (b"\"a", b"\"\\\"a\""),
+            (b"(nil)", b"\"(nil)\""),
+            (b"ERR no_leader", b"\"ERR no_leader\""),
+            (b"ERROR", b"\"ERROR\""),
+            (b"a\nb\r\t", b"\"a\\nb\\r\\t\""),
+            (b"a\n\\", b"\"a\\n\\\\\""),
+            (b"\0\x1b[2J\x7f", b"\"\\x00\\x1b[2J\\x7f\""),
+            (b"caf\xe9", b"\"caf\\xe9\""),
+            ("\u{85}".as_bytes(), b"\"\\xc2\\x85\""),
+            ("é\n".as_bytes(), "\"é\\n\"".as_bytes()),
+        ] {
+            assert_eq!(value(bytes), quoted, "{bytes:?}");
+            assert_eq!(key(bytes), quoted, "{bytes:?}");
+        }
+        assert_eq!(key(b"two words"), b"\"two words\"");
+        assert_eq!(key(b"END"), b"\"END\"");
+    }
+
+    /// The rule as it is promised to users, written down again.
+    fn is_no_other_answer(printed: &[u8], is_key: bool) {
+        let text = std::str::from_utf8(printed).expect("what is printed is UTF-8");
+        assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?} is one line that a terminal may see");
+        if !text.starts_with('"') {
+            assert!(!text.starts_with('(') && !text.starts_with("ERR"), "{text:?} could be another answer");
+            assert_eq!(text.trim_matches(' '), text, "the ends of {text:?} can be seen");
+            assert!(!is_key || (text != "END" && !text.contains(' ')), "{text:?} is one word and ends no listing");
+        }
+    }
+
+    #[test]
+    fn every_byte_string_survives_as_key_and_as_value() {
+        let every_byte = (0..=255).map(|byte| Bytes::from(vec![byte]));
+        let random = (0..20_000).map(|seed| testing::bytes(&mut Random::new(seed), 0));
+        for bytes in every_byte.chain(random) {
+            let (key, value) = (key(&bytes), value(&bytes));
+            is_no_other_answer(&key, true);
+            is_no_other_answer(&value, false);
+            assert_eq!(read_value(&value), Ok(bytes.clone()), "{bytes:?}");
+            assert_eq!(read_key(&key).unwrap().unwrap().bytes, bytes, "{bytes:?}");
+            let line = [b"  ", &key[..], b" rest"].concat();
+            let mut rest = &line[..];
+            assert_eq!(take_word(&mut rest).unwrap().unwrap().bytes, bytes, "{bytes:?}");
+            assert_eq!(rest, b" rest");
+        }
+    }
+
+    #[test]
+    fn a_quote_must_close_where_its_word_or_line_ends() {
+        for wrong in ["\"", "\"a", "\"a\\\"", "\"a\"b", "\"a\\q\"", "\"\\x1\"", "\"\\xzz\"", "\"a\\"] {
+            assert_eq!(read_value(wrong.as_bytes()).unwrap_err().code, ErrorCode::BadArguments, "{wrong}");
+            assert_eq!(read_key(wrong.as_bytes()).unwrap_err().code, ErrorCode::BadArguments, "{wrong}");
+        }
+        assert!(read_value(b"\"a\" ").is_err());
+        assert!(read_key(b"\"a\" ").is_ok());
+        assert_eq!(read_value(b"\"\\x00\\xFf\""), Ok(Bytes::from_static(b"\0\xff")));
+    }
+}

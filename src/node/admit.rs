@@ -1,0 +1,117 @@
+//! Step 3: what becomes of a request. A proposal, a read, a forward or a refusal.
+//!
+//! Consensus thread; pure. Requests of one turn of the loop are collected here, so that all writes of a turn share
+//! log entries and all its reads share one confirmation.
+
+use crate::api::{ErrorCode, Leader, Reply, Request};
+use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_VERSION};
+use crate::base::{Command, Envelope, Operation, Role};
+
+use super::waiting::Waiter;
+
+/// What one turn of the loop collected for the log and for the next read confirmation.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub writes: Vec<(Waiter, Operation)>,
+    pub reads: Vec<(Waiter, Request)>,
+}
+
+impl Batch {
+    pub fn add(&mut self, waiter: Waiter, request: Request) {
+        match request {
+            Request::Write(operation) => self.writes.push((waiter, operation)),
+            read => self.reads.push((waiter, read)),
+        }
+    }
+
+    /// The writes as entries: each takes commands up to `BATCH_BYTES_MAX`, a larger command goes alone.
+    pub fn take_entries(&mut self, cluster_time_ms: u64) -> Vec<(Vec<Waiter>, Envelope)> {
+        let mut entries: Vec<(Vec<Waiter>, Envelope)> = Vec::new();
+        let mut room_bytes = 0;
+        for (waiter, operation) in self.writes.drain(..) {
+            let bytes = operation_bytes(&operation);
+            if entries.is_empty() || bytes > room_bytes {
+                let envelope = Envelope { version: ENVELOPE_VERSION, cluster_time_ms, commands: Vec::new() };
+                entries.push((Vec::new(), envelope));
+                room_bytes = BATCH_BYTES_MAX;
+            }
+            room_bytes = room_bytes.saturating_sub(bytes);
+            let (waiters, envelope) = entries.last_mut().expect("one was pushed if there was none");
+            waiters.push(waiter);
+            envelope.commands.push(Command { operations: vec![operation], ..Command::default() });
+        }
+        entries
+    }
+}
+
+/// What an operation weighs in an entry: its bytes and what the envelope adds.
+fn operation_bytes(operation: &Operation) -> usize {
+    let bytes = match operation {
+        Operation::Put { key, value } => key.len() + value.len(),
+        Operation::Delete { key } => key.len(),
+    };
+    bytes + 32
+}
+
+/// What a node does with a request, by its place in the cluster.
+pub enum Verdict {
+    /// It leads: take it.
+    Take,
+    /// Pass it on to the leader.
+    Forward(Leader),
+    Refuse(Reply),
+}
+
+/// Decides for a request of a client of this node.
+pub fn judge(role: Role, leader: Option<Leader>, may_forward: bool) -> Verdict {
+    match (role, leader) {
+        (Role::Leader, _) => Verdict::Take,
+        (_, Some(leader)) if may_forward => Verdict::Forward(leader),
+        (_, Some(leader)) => {
+            let message = format!("this node does not lead, node {} at {} does; ask there", leader.id, leader.address);
+            Verdict::Refuse(Reply::refused(ErrorCode::NotLeader, message, Some(leader)))
+        }
+        (_, None) => Verdict::Refuse(Reply::refused(ErrorCode::NoLeader, NO_LEADER, None)),
+    }
+}
+
+pub const NO_LEADER: &str = "no leader is known to this node; an election takes part of a second if a majority is up, try again";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::NodeId;
+    use crate::net::{ConnectionId, Origin};
+
+    fn put(bytes: usize) -> Request {
+        Request::Write(Operation::Put { key: "k".into(), value: vec![0; bytes].into() })
+    }
+
+    fn client(sequence: u64) -> Waiter {
+        Waiter::Client(Origin { connection: ConnectionId { slot: 0, generation: 0 }, sequence })
+    }
+
+    #[test]
+    fn writes_of_one_turn_share_entries_up_to_the_bound_and_keep_their_order() {
+        let mut batch = Batch::default();
+        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 300, 200, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate() {
+            batch.add(client(sequence as u64), put(bytes));
+        }
+        let entries = batch.take_entries(7);
+        let waiters: Vec<Vec<Waiter>> = entries.iter().map(|(waiters, _)| waiters.clone()).collect();
+        assert_eq!(waiters, [vec![client(0), client(1)], vec![client(2), client(3)], vec![client(4)], vec![client(5)]]);
+        assert!(entries.iter().all(|(waiters, envelope)| waiters.len() == envelope.commands.len()));
+        assert!(batch.writes.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_does_not_lead_forwards_unless_told_not_to() {
+        let leader = Leader { id: NodeId::new(2).unwrap(), address: "h:1".into() };
+        assert!(matches!(judge(Role::Leader, None, false), Verdict::Take));
+        assert!(matches!(judge(Role::Follower, Some(leader.clone()), true), Verdict::Forward(to) if to == leader));
+        let Verdict::Refuse(reply) = judge(Role::Follower, Some(leader.clone()), false) else { panic!("not refused") };
+        assert_eq!((reply.result.unwrap_err().code, reply.leader), (ErrorCode::NotLeader, Some(leader)));
+        let Verdict::Refuse(reply) = judge(Role::Candidate, None, true) else { panic!("not refused") };
+        assert_eq!(reply.result.unwrap_err().code, ErrorCode::NoLeader);
+    }
+}

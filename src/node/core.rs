@@ -1,0 +1,169 @@
+//! A node without its network: the consensus, wal and background threads, wired.
+//!
+//! `start` puts the real network beside it, `embedded` a router in memory.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::base::Moment;
+use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
+use crate::net::{Outbox, PeerCredit};
+use crate::raft;
+
+use super::background::{BackgroundEvent, BackgroundLoop};
+use super::clock;
+use super::consensus::{ConsensusEvent, ConsensusLoop};
+use super::journal::Journal;
+use super::replica::{Replica, ReplicaConfig};
+use super::wal::{WalEvent, WalLoop};
+
+/// Why a node ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// Its disk failed; what was acknowledged before is safe.
+    Io(String),
+    /// Something that was durable can't be understood.
+    Damaged(String),
+}
+
+/// Takes the first reason why a node ends; every thread has one.
+#[derive(Clone, Debug)]
+pub struct Ender(Sender<End>);
+
+impl Ender {
+    pub fn new() -> (Ender, Receiver<End>) {
+        let (sender, receiver) = bounded(1);
+        (Ender(sender), receiver)
+    }
+
+    /// Only the first one counts.
+    pub fn end(&self, end: End) {
+        let _ = self.0.try_send(end);
+    }
+}
+
+/// What a core is made of.
+pub struct CoreParts {
+    pub raft: raft::Config,
+    pub cluster_name: String,
+    pub request_timeout: Duration,
+    pub wal_settings: WalSettings,
+    pub disk: Arc<dyn Disk>,
+    pub data_dir: DataDir,
+}
+
+/// An opened log, before any thread runs: so that a start that fails says so at once.
+pub struct OpenedCore {
+    parts: CoreParts,
+    wal: Wal,
+    recovered: raft::Recovered,
+    reader: crate::disk::LogReader,
+    pub report: RecoveryReport,
+    pub inbox: Sender<ConsensusEvent>,
+    receiver: Receiver<ConsensusEvent>,
+}
+
+impl OpenedCore {
+    /// Recovers the log. Everything that it returns is durable again.
+    pub fn open(parts: CoreParts) -> Result<OpenedCore, OpenError> {
+        let opened = Wal::open(parts.disk.clone(), parts.wal_settings.clone(), &parts.data_dir)?;
+        let (inbox, receiver) = unbounded();
+        let crate::disk::Opened { wal, recovered, reader, report } = opened;
+        Ok(OpenedCore { parts, wal, recovered, reader, report, inbox, receiver })
+    }
+
+    /// Starts the three threads.
+    pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
+        let OpenedCore { parts, wal, recovered, reader, inbox, receiver, .. } = self;
+        let id = parts.raft.id;
+        let (to_wal, wal_inbox) = unbounded();
+        let (to_background, background_inbox) = unbounded();
+        let (ender, ended) = Ender::new();
+        let now: Moment = clock::now();
+        let tick = parts.raft.heartbeat / 5;
+        let config = ReplicaConfig {
+            raft: parts.raft,
+            cluster_name: parts.cluster_name,
+            request_timeout: parts.request_timeout,
+            started: now,
+        };
+        let consensus = ConsensusLoop {
+            replica: Replica::new(config, recovered, now),
+            inbox: receiver,
+            to_net: to_net.clone(),
+            to_wal: to_wal.clone(),
+            to_background: to_background.clone(),
+            peer_credit,
+            tick,
+            journal: Journal::new(id),
+            ender: ender.clone(),
+        };
+        let wal = WalLoop {
+            wal,
+            inbox: wal_inbox,
+            to_net,
+            to_consensus: inbox.clone(),
+            to_background: to_background.clone(),
+            ender: ender.clone(),
+        };
+        let background = BackgroundLoop {
+            id,
+            disk: parts.disk,
+            data_dir: parts.data_dir,
+            reader,
+            inbox: background_inbox,
+            to_wal: to_wal.clone(),
+            to_consensus: inbox.clone(),
+            ender,
+        };
+        let threads = vec![
+            spawn(format!("wal-{id}"), move || wal.run())?,
+            spawn(format!("background-{id}"), move || background.run())?,
+            spawn(format!("consensus-{id}"), move || consensus.run())?,
+        ];
+        Ok(Core { inbox, to_wal, to_background, ended, threads })
+    }
+}
+
+pub fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(run)
+}
+
+/// The running threads.
+pub struct Core {
+    pub inbox: Sender<ConsensusEvent>,
+    to_wal: Sender<WalEvent>,
+    to_background: Sender<BackgroundEvent>,
+    pub ended: Receiver<End>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Core {
+    /// Waits for the end, which somebody asked for or something caused, then for the wal to finish its queue.
+    pub fn wait(&mut self) -> End {
+        let end = self.ended.recv().unwrap_or(End::Stopped);
+        self.join(WalEvent::Stop);
+        end
+    }
+
+    /// Ends all threads as a kill would: nothing queued is written any more.
+    pub fn abandon(&mut self) {
+        self.join(WalEvent::Abandon);
+    }
+
+    fn join(&mut self, last: WalEvent) {
+        let _ = self.inbox.send(ConsensusEvent::Abandon);
+        let _ = self.to_wal.send(last);
+        let _ = self.to_background.send(BackgroundEvent::Stop);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread of this node has panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! A whole cluster in one process: the same replica, loops and write-ahead log; only the links, and if wanted the
+//! disk, differ.
+//!
+//! For tests (kill nodes, cut links, lose what was not synced), for benches, and for programs that want a
+//! replicated state machine's behaviour without sockets. Each node has its own threads. Messages go from one
+//! node's outbox straight into another's inbox, without bytes in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use parking_lot::RwLock;
+
+use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
+use crate::base::{ClusterId, Member, Members, NodeId, Operation, Revision};
+use crate::disk::{DataDir, Disk, OpenError, WalSettings, Wanted};
+use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
+
+use super::consensus::ConsensusEvent;
+use super::core::{Core, CoreParts, OpenedCore};
+use super::settings::Tuning;
+
+/// Where the nodes of an embedded cluster keep their data.
+#[derive(Clone)]
+pub enum Storage {
+    /// Real files, in a directory for each node below this one.
+    Directory(PathBuf),
+    /// One disk for each node, by its place; `disk::MemoryDisk` for tests and benches.
+    Disks(Vec<Arc<dyn Disk>>),
+}
+
+#[derive(Clone)]
+pub struct EmbeddedSettings {
+    /// How many nodes, with the ids 1 to `nodes`.
+    pub nodes: u32,
+    pub storage: Storage,
+    pub tuning: Tuning,
+    /// Seeds the election timeouts.
+    pub seed: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    #[error("node {id} can't be opened: {source}")]
+    Open { id: NodeId, source: OpenError },
+    #[error("a thread can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The cluster. Dropping it ends all nodes at once, as a kill would.
+pub struct EmbeddedCluster {
+    settings: EmbeddedSettings,
+    routes: Arc<Routes>,
+    cores: BTreeMap<NodeId, Core>,
+    cluster: ClusterId,
+}
+
+/// Who is reachable, and who waits for answers.
+#[derive(Default)]
+struct Routes {
+    inboxes: RwLock<BTreeMap<NodeId, Sender<ConsensusEvent>>>,
+    /// Ordered pairs (from, to) that lose everything.
+    cut: RwLock<BTreeSet<(NodeId, NodeId)>>,
+    clients: RwLock<Vec<Sender<(u64, Reply)>>>,
+}
+
+impl Routes {
+    fn deliver(&self, from: NodeId, to: NodeId, event: FromNet) {
+        if self.cut.read().contains(&(from, to)) {
+            return;
+        }
+        if let Some(inbox) = self.inboxes.read().get(&to) {
+            let _ = inbox.send(ConsensusEvent::FromNet(event));
+        }
+    }
+}
+
+/// The outbox of one node: what `net` would write to sockets goes straight to its destination.
+struct Router {
+    id: NodeId,
+    routes: Arc<Routes>,
+}
+
+impl Outbox for Router {
+    fn send(&self, events: &mut Vec<NetEvent>) {
+        for event in events.drain(..) {
+            match event {
+                NetEvent::Reply { origin, reply } => {
+                    if let Some(client) = self.routes.clients.read().get(origin.connection.slot as usize) {
+                        let _ = client.send((origin.sequence, reply));
+                    }
+                }
+                NetEvent::Send { message } => self.routes.deliver(self.id, message.to, FromNet::Raft { message }),
+                NetEvent::Forward { to, id, term, request } => {
+                    self.routes.deliver(self.id, to, FromNet::Forwarded { from: self.id, id, term, request });
+                }
+                NetEvent::ForwardReply { to, id, reply } => {
+                    self.routes.deliver(self.id, to, FromNet::ForwardReply { from: self.id, id, reply });
+                }
+                NetEvent::SetPeers { .. } | NetEvent::SetClusterId { .. } | NetEvent::Stop => {}
+            }
+        }
+    }
+}
+
+impl EmbeddedCluster {
+    /// Starts all nodes. [`EmbeddedCluster::wait_for_leader`] tells when they answer.
+    pub fn start(settings: EmbeddedSettings) -> Result<EmbeddedCluster, EmbeddedError> {
+        let cluster = ClusterId(u128::from(settings.seed) << 64 | u128::from(settings.nodes));
+        let mut embedded =
+            EmbeddedCluster { settings, routes: Arc::default(), cores: BTreeMap::new(), cluster };
+        for id in embedded.ids() {
+            embedded.restart(id)?;
+        }
+        Ok(embedded)
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        (1..=self.settings.nodes).filter_map(NodeId::new).collect()
+    }
+
+    /// Starts `id` again after [`EmbeddedCluster::kill`], from what its disk holds.
+    pub fn restart(&mut self, id: NodeId) -> Result<(), EmbeddedError> {
+        self.kill(id);
+        let open = |source| EmbeddedError::Open { id, source };
+        let wanted = Wanted { id, cluster_name: "embedded".to_string() };
+        let data_dir = match &self.settings.storage {
+            Storage::Directory(path) => DataDir::open(&path.join(format!("node{id}")), &wanted).map_err(open)?,
+            Storage::Disks(disks) => DataDir::on_disk(disks[id.get() as usize - 1].clone(), &wanted).map_err(open)?,
+        };
+        let tuning = &self.settings.tuning;
+        let seed = self.settings.seed.wrapping_mul(1000).wrapping_add(u64::from(id.get()));
+        let opened = OpenedCore::open(CoreParts {
+            raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
+            cluster_name: "embedded".to_string(),
+            request_timeout: tuning.request_timeout,
+            wal_settings: WalSettings {
+                segment_bytes: tuning.segment_bytes,
+                log_memory_bytes_max: tuning.log_memory_bytes_max,
+            },
+            disk: data_dir.disk(),
+            data_dir,
+        })
+        .map_err(open)?;
+        self.routes.inboxes.write().insert(id, opened.inbox.clone());
+        for peer in self.ids().into_iter().filter(|peer| *peer != id) {
+            let _ = opened.inbox.send(ConsensusEvent::FromNet(FromNet::LinkUp { peer }));
+            self.routes.deliver(id, peer, FromNet::LinkUp { peer: id });
+        }
+        let router = Router { id, routes: self.routes.clone() };
+        let core = opened.start(Arc::new(router), PeerCredit::default())?;
+        self.cores.insert(id, core);
+        Ok(())
+    }
+
+    fn bootstrap(&self) -> Members {
+        let member = |id: NodeId| Member { id, instance: None, address: format!("embedded:{id}").into() };
+        let voters = self.ids().into_iter().map(member).collect();
+        Members { cluster: self.cluster, voters, outgoing: Vec::new(), learners: Vec::new() }
+    }
+
+    /// Ends the threads of `id` as a kill would: nothing queued is written any more. Its peers learn that the link
+    /// is down.
+    pub fn kill(&mut self, id: NodeId) {
+        self.routes.inboxes.write().remove(&id);
+        if let Some(mut core) = self.cores.remove(&id) {
+            core.abandon();
+            for peer in self.ids().into_iter().filter(|peer| *peer != id) {
+                let why = "the node was killed".to_string();
+                self.routes.deliver(id, peer, FromNet::LinkDown { peer: id, why });
+            }
+        }
+    }
+
+    /// From now on nothing goes from `from` to `to`.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        self.routes.cut.write().insert((from, to));
+        let why = "the link was cut".to_string();
+        if let Some(inbox) = self.routes.inboxes.read().get(&from) {
+            let _ = inbox.send(ConsensusEvent::FromNet(FromNet::LinkDown { peer: to, why }));
+        }
+    }
+
+    /// All links carry again.
+    pub fn heal(&self) {
+        let cut = std::mem::take(&mut *self.routes.cut.write());
+        for (from, to) in cut {
+            if let Some(inbox) = self.routes.inboxes.read().get(&from) {
+                let _ = inbox.send(ConsensusEvent::FromNet(FromNet::LinkUp { peer: to }));
+            }
+        }
+    }
+
+    /// A client of node `id`. It may be moved to another thread.
+    pub fn client(&self, id: NodeId) -> EmbeddedClient {
+        let (sender, answers) = unbounded();
+        let mut clients = self.routes.clients.write();
+        let slot = u32::try_from(clients.len()).expect("fewer clients than 2^32");
+        clients.push(sender);
+        let connection = ConnectionId { slot, generation: 0 };
+        EmbeddedClient {
+            node: id,
+            routes: self.routes.clone(),
+            connection,
+            answers,
+            sequence: 0,
+            timeout: self.settings.tuning.request_timeout * 2,
+        }
+    }
+
+    /// What node `id` says of itself; `None` if it is down or does not answer within `timeout`.
+    pub fn status(&self, id: NodeId, timeout: Duration) -> Option<Status> {
+        let mut client = self.client(id);
+        client.timeout = timeout;
+        match client.ask(Request::Status, false) {
+            Ok(Outcome::Status(status)) => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Waits until some node leads and has committed in its term; `None` after `timeout`.
+    pub fn wait_for_leader(&self, timeout: Duration) -> Option<NodeId> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            for id in self.ids() {
+                let mut client = self.client(id);
+                client.timeout = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+                let read = Request::Get { key: Bytes::from_static(b"\0"), revision: None };
+                // A read that is not forwarded is answered only by a leader that has committed in its term.
+                if client.ask(read, false).is_ok() {
+                    return Some(id);
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            std::thread::sleep(left.min(self.settings.tuning.heartbeat / 4));
+        }
+    }
+}
+
+impl Drop for EmbeddedCluster {
+    fn drop(&mut self) {
+        for id in self.ids() {
+            self.kill(id);
+        }
+    }
+}
+
+/// A client of one node of an embedded cluster: blocking, one request at a time or pipelined.
+///
+/// Unlike a network connection it does not hold back a request for the ones before it: whoever pipelines reads
+/// behind writes waits for the writes first.
+pub struct EmbeddedClient {
+    node: NodeId,
+    routes: Arc<Routes>,
+    connection: ConnectionId,
+    answers: Receiver<(u64, Reply)>,
+    sequence: u64,
+    timeout: Duration,
+}
+
+impl EmbeddedClient {
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Revision, Error> {
+        let request = Request::Write(Operation::Put { key: key.into(), value: value.into() });
+        match self.ask(request, true)? {
+            Outcome::Put { revision } => Ok(revision),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub fn delete(&mut self, key: impl Into<Bytes>) -> Result<bool, Error> {
+        match self.ask(Request::Write(Operation::Delete { key: key.into() }), true)? {
+            Outcome::Deleted { existed, .. } => Ok(existed),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub fn get(&mut self, key: impl Into<Bytes>) -> Result<Option<Found>, Error> {
+        match self.ask(Request::Get { key: key.into(), revision: None }, true)? {
+            Outcome::Value { found, .. } => Ok(found),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// One page of keys, and whether more lie behind it.
+    pub fn list(&mut self, prefix: impl Into<Bytes>, after: Option<Bytes>, limit: usize) -> Result<(Vec<Bytes>, bool), Error> {
+        match self.ask(Request::List { prefix: prefix.into(), after, limit, revision: None }, true)? {
+            Outcome::Keys { keys, more, .. } => Ok((keys, more)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks and waits for the answer. A write that is not answered in time is of unknown outcome.
+    pub fn ask(&mut self, request: Request, forward: bool) -> Result<Outcome, Error> {
+        let is_write = request.is_write();
+        let sequence = self.send(request, forward)?;
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match self.receive(deadline.saturating_duration_since(Instant::now())) {
+                Some((answered, reply)) if answered == sequence => return reply.result,
+                Some(_) => {}
+                None if is_write => {
+                    let message = "the node did not answer in time; the write may still take effect";
+                    return Err(Error::new(ErrorCode::OutcomeUnknown, message));
+                }
+                None => return Err(Error::new(ErrorCode::Timeout, "the node did not answer in time")),
+            }
+        }
+    }
+
+    /// Sends without waiting; the number comes back with the answer.
+    pub fn send(&mut self, request: Request, forward: bool) -> Result<u64, Error> {
+        request.check()?;
+        self.sequence += 1;
+        let origin = Origin { connection: self.connection, sequence: self.sequence };
+        let inboxes = self.routes.inboxes.read();
+        let inbox = inboxes.get(&self.node);
+        let event = ConsensusEvent::FromNet(FromNet::Request { origin, request, forward });
+        match inbox.map(|inbox| inbox.send(event)) {
+            Some(Ok(())) => Ok(self.sequence),
+            _ => Err(Error::new(ErrorCode::NoLeader, format!("node {} is down", self.node))),
+        }
+    }
+
+    /// The next answer, with its request's number.
+    pub fn receive(&mut self, timeout: Duration) -> Option<(u64, Reply)> {
+        match self.answers.recv_timeout(timeout) {
+            Ok(answer) => Some(answer),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> Error {
+    unreachable!("a node answered another kind of request: {outcome:?}")
+}

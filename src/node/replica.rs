@@ -1,0 +1,471 @@
+//! The node without its threads: an event goes in, effects come out.
+//!
+//! Owns the Raft state, the key-value state and everything that waits. Runs on the consensus thread, in the embedded
+//! cluster and in the simulator alike. It touches no clock, socket, file or thread.
+//!
+//! A turn: any number of [`Replica::on_event`], then one [`Replica::end_turn`], which proposes what was collected,
+//! applies what is committed and answers what can be answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::api::{Leader, PeerStatus, Reply, Request, Status};
+use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Step, Term};
+use crate::kv::Store;
+use crate::net::{FromNet, NetEvent, Origin};
+use crate::raft::{self, Fetch, Input, Outputs, Persist, ProposeRefused, Raft, RoleChange};
+use crate::wire;
+
+use super::admit::{self, Batch, Verdict};
+use super::apply::{self, ApplyError};
+use super::reply;
+use super::waiting::{Expired, PendingForward, PendingReads, PendingWrite, Waiter, Waiting};
+
+/// What a replica is told at start.
+#[derive(Debug)]
+pub struct ReplicaConfig {
+    pub raft: raft::Config,
+    pub cluster_name: String,
+    pub request_timeout: Duration,
+    pub started: Moment,
+}
+
+/// What happens to a replica.
+#[derive(Debug)]
+pub enum ReplicaEvent {
+    FromNet(FromNet),
+    Persisted { seq: PersistSeq },
+    Fetched { lo: LogIndex, entries: Vec<Entry> },
+    Tick,
+    /// Take no more requests: the node is about to stop.
+    Drain,
+}
+
+/// What a turn asks of the threads around.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub persists: Vec<Persist>,
+    pub net: Vec<NetEvent>,
+    pub fetches: Vec<Fetch>,
+    /// The log's membership as it is applied: to be recorded and dialed.
+    pub members: Option<Arc<Members>>,
+    pub role_changes: Vec<RoleChange>,
+    /// Something that no node may survive: what was committed can't be applied.
+    pub fatal: Option<ApplyError>,
+}
+
+#[derive(Debug)]
+struct PeerLink {
+    address: Arc<str>,
+    /// Empty while the link is up.
+    down_because: String,
+}
+
+pub struct Replica {
+    id: NodeId,
+    cluster_name: String,
+    cluster: Option<ClusterId>,
+    request_timeout: Duration,
+    started: Moment,
+    raft: Raft,
+    out: Outputs,
+    store: Store,
+    applied: LogIndex,
+    clock: ClusterClock,
+    batch: Batch,
+    waiting: Waiting,
+    peers: BTreeMap<NodeId, PeerLink>,
+    own_address: Arc<str>,
+    draining: bool,
+}
+
+impl Replica {
+    pub fn new(config: ReplicaConfig, recovered: raft::Recovered, now: Moment) -> Replica {
+        let id = config.raft.id;
+        let raft = Raft::new(config.raft, recovered, now);
+        let mut replica = Replica {
+            id,
+            cluster_name: config.cluster_name,
+            cluster: None,
+            request_timeout: config.request_timeout,
+            started: config.started,
+            raft,
+            out: Outputs::default(),
+            store: Store::new(),
+            applied: LogIndex::ZERO,
+            clock: ClusterClock::default(),
+            batch: Batch::default(),
+            waiting: Waiting::default(),
+            peers: BTreeMap::new(),
+            own_address: "".into(),
+            draining: false,
+        };
+        let members = replica.raft.view().members;
+        replica.take_addresses(&members);
+        replica
+    }
+
+    pub fn on_event(&mut self, now: Moment, event: ReplicaEvent, effects: &mut Effects) {
+        match event {
+            ReplicaEvent::FromNet(event) => self.on_net(now, event, effects),
+            ReplicaEvent::Persisted { seq } => self.raft.step(now, Input::Persisted { seq }, &mut self.out),
+            ReplicaEvent::Fetched { lo, entries } => {
+                self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
+            }
+            ReplicaEvent::Tick => self.on_tick(now, effects),
+            ReplicaEvent::Drain => self.draining = true,
+        }
+    }
+
+    /// Ends a turn: proposes and confirms what was collected, applies what is committed, answers what can be.
+    pub fn end_turn(&mut self, now: Moment, effects: &mut Effects) {
+        self.propose_writes(now, effects);
+        self.confirm_reads(now);
+        let out = std::mem::take(&mut self.out);
+        effects.persists.extend(out.persists);
+        effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
+        effects.fetches.extend(out.fetches);
+        if let Some(from) = out.truncated_from {
+            for waiter in self.waiting.take_writes_from(from) {
+                reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
+            }
+        }
+        for entry in &out.committed {
+            self.apply(now, entry, effects);
+        }
+        for ready in out.reads_ready {
+            self.waiting.confirm_reads(ready.id, ready.index);
+        }
+        for id in out.reads_failed {
+            let failed = self.waiting.take_reads(id);
+            for (waiter, _) in failed.into_iter().flat_map(|reads| reads.reads) {
+                reply::answer(waiter, reply::read_failed(self.leader()), &mut effects.net);
+            }
+        }
+        self.answer_reads(effects);
+        effects.role_changes.extend(out.role_changes);
+    }
+
+    /// Whether nobody waits for an answer any more.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.batch.writes.is_empty() && self.batch.reads.is_empty()
+    }
+
+    /// Answers everything that still waits; the node stops.
+    pub fn give_up(&mut self, effects: &mut Effects) {
+        let expired = self.waiting.take_all();
+        self.answer_expired(expired, "this node is stopping", effects);
+    }
+
+    pub fn view(&self) -> raft::View {
+        self.raft.view()
+    }
+
+    pub fn has_leader(&self) -> bool {
+        self.raft.view().leader.is_some()
+    }
+
+    /// Why there may be no leader, as part of a sentence for the operator.
+    pub fn why_no_leader(&self) -> &'static str {
+        let view = self.raft.view();
+        match view.role {
+            Role::Uncounted => "this directory is not the one that the cluster knows, so it counts in no quorum",
+            _ if view.last == LogIndex::ZERO => "a new cluster forms once all its members have answered",
+            _ => "an election needs a majority of the members",
+        }
+    }
+
+    /// Peers that are not heard from, and why: for the operator's log.
+    pub fn peers_down(&self) -> impl Iterator<Item = (NodeId, &str, &str)> {
+        self.peers
+            .iter()
+            .filter(|(_, peer)| !peer.down_because.is_empty())
+            .map(|(id, peer)| (*id, &*peer.address, peer.down_because.as_str()))
+    }
+
+    fn on_net(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
+        match event {
+            FromNet::Request { origin, request, forward } => self.on_request(now, origin, request, forward, effects),
+            FromNet::Raft { message } => self.raft.step(now, Input::Message(message), &mut self.out),
+            FromNet::Forwarded { from, id, term, request } => self.on_forwarded(from, id, term, request, effects),
+            FromNet::ForwardReply { from, id, reply } => {
+                if let Some(forward) = self.waiting.take_forward(from, id) {
+                    reply::answer(forward.waiter, reply, &mut effects.net);
+                }
+            }
+            FromNet::LinkUp { peer } => {
+                if let Some(link) = self.peers.get_mut(&peer) {
+                    link.down_because.clear();
+                }
+            }
+            FromNet::LinkDown { peer, why } => self.on_link_down(now, peer, why, effects),
+        }
+    }
+
+    fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
+        let waiter = Waiter::Client(origin);
+        if request == Request::Status {
+            let reply = Reply { result: Ok(crate::api::Outcome::Status(Box::new(self.status(now)))), leader: self.leader() };
+            return reply::answer(waiter, reply, &mut effects.net);
+        }
+        if self.draining {
+            return reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
+        }
+        let view = self.raft.view();
+        match admit::judge(view.role, self.leader(), forward) {
+            Verdict::Take => {
+                Step::Admitted.pass(format_args!("{origin:?}"));
+                self.batch.add(waiter, request);
+            }
+            Verdict::Forward(leader) => {
+                let is_write = request.is_write();
+                let deadline = now + self.request_timeout;
+                let id = self.waiting.add_forward(PendingForward { waiter, to: leader.id, is_write, deadline });
+                effects.net.push(NetEvent::Forward { to: leader.id, id, term: view.term, request });
+            }
+            Verdict::Refuse(reply) => reply::answer(waiter, reply, &mut effects.net),
+        }
+    }
+
+    /// A request that another node passes on is taken only by the leader it was meant for, in that term: one that
+    /// arrives later could overtake what its client sent after it.
+    fn on_forwarded(&mut self, from: NodeId, id: u64, term: Term, request: Request, effects: &mut Effects) {
+        let waiter = Waiter::Peer { from, id };
+        let view = self.raft.view();
+        if self.draining {
+            reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
+        } else if view.role == Role::Leader && view.term == term {
+            self.batch.add(waiter, request);
+        } else {
+            reply::answer(waiter, reply::read_failed(self.leader()), &mut effects.net);
+        }
+    }
+
+    fn on_link_down(&mut self, now: Moment, peer: NodeId, why: String, effects: &mut Effects) {
+        for forward in self.waiting.take_forwards_to(peer) {
+            let reply = reply::forward_failed(forward.is_write, "the connection to it broke", self.leader());
+            reply::answer(forward.waiter, reply, &mut effects.net);
+        }
+        if let Some(link) = self.peers.get_mut(&peer) {
+            link.down_because = why;
+        }
+        self.raft.step(now, Input::LinkDown { peer }, &mut self.out);
+    }
+
+    fn on_tick(&mut self, now: Moment, effects: &mut Effects) {
+        self.clock.advance(now);
+        self.raft.step(now, Input::Tick, &mut self.out);
+        let expired = self.waiting.take_expired(now);
+        self.answer_expired(expired, "it did not answer in time", effects);
+    }
+
+    fn answer_expired(&mut self, expired: Expired, why: &str, effects: &mut Effects) {
+        let leader = self.leader();
+        for waiter in expired.writes {
+            reply::answer(waiter, reply::write_expired(leader.clone()), &mut effects.net);
+        }
+        for (waiter, _) in expired.reads.into_iter().flat_map(|reads| reads.reads) {
+            reply::answer(waiter, reply::read_expired(leader.clone()), &mut effects.net);
+        }
+        for forward in expired.forwards {
+            let reply = reply::forward_failed(forward.is_write, why, leader.clone());
+            reply::answer(forward.waiter, reply, &mut effects.net);
+        }
+    }
+
+    /// Step 4: the turn's writes become log entries, encoded once.
+    fn propose_writes(&mut self, now: Moment, effects: &mut Effects) {
+        if self.batch.writes.is_empty() {
+            return;
+        }
+        self.clock.advance(now);
+        let deadline = now + self.request_timeout;
+        for (waiters, envelope) in self.batch.take_entries(self.clock.now_ms()) {
+            let data: Bytes = wire::encode_envelope(&envelope);
+            self.raft.step(now, Input::Propose { data }, &mut self.out);
+            match self.out.proposed.take().expect("a proposal is answered in its own step") {
+                Ok(raft::Proposed { index, term }) => {
+                    for (place, waiter) in waiters.into_iter().enumerate() {
+                        self.waiting.add_write(PendingWrite { index, term, place, waiter: Some(waiter), deadline });
+                    }
+                }
+                Err(refused) => {
+                    for waiter in waiters {
+                        let reply = match refused {
+                            ProposeRefused::NotLeader => reply::write_replaced(self.leader()),
+                            ProposeRefused::Busy => reply::busy("too many bytes wait to be committed", self.leader()),
+                        };
+                        reply::answer(waiter, reply, &mut effects.net);
+                    }
+                }
+            }
+        }
+    }
+
+    fn confirm_reads(&mut self, now: Moment) {
+        if self.batch.reads.is_empty() {
+            return;
+        }
+        let reads = std::mem::take(&mut self.batch.reads);
+        let id = self.waiting.add_reads(PendingReads { reads, deadline: now + self.request_timeout });
+        self.raft.step(now, Input::Read { id }, &mut self.out);
+    }
+
+    /// Step 7, and the answers to those who waited for it.
+    fn apply(&mut self, now: Moment, entry: &Entry, effects: &mut Effects) {
+        assert_eq!(entry.index, self.applied.next(), "entries are applied in order, each once");
+        match apply::apply(&mut self.store, entry) {
+            Ok(applied) => {
+                self.applied = entry.index;
+                if let Some(stamp_ms) = applied.cluster_time_ms {
+                    self.clock.learn(stamp_ms, now);
+                }
+                if let Some(members) = applied.members {
+                    self.cluster = Some(members.cluster);
+                    self.take_addresses(&members);
+                    effects.members = Some(members);
+                }
+                for (place, outcome) in applied.outcomes.into_iter().enumerate() {
+                    if let Some(waiter) = self.waiting.take_write(entry.index, entry.term, place) {
+                        let reply = Reply { result: Ok(outcome), leader: self.leader() };
+                        reply::answer(waiter, reply, &mut effects.net);
+                    }
+                }
+            }
+            Err(error) => effects.fatal = Some(error),
+        }
+    }
+
+    fn answer_reads(&mut self, effects: &mut Effects) {
+        let readable = self.waiting.take_readable(self.applied);
+        if readable.is_empty() {
+            return;
+        }
+        let leader = self.leader();
+        let view = self.store.view();
+        for (waiter, request) in readable.into_iter().flat_map(|reads| reads.reads) {
+            reply::answer(waiter, reply::read(&view, &request, leader.clone()), &mut effects.net);
+        }
+    }
+
+    fn leader(&self) -> Option<Leader> {
+        let id = self.raft.view().leader?;
+        let address = if id == self.id { self.own_address.clone() } else { self.peers.get(&id)?.address.clone() };
+        Some(Leader { id, address })
+    }
+
+    fn take_addresses(&mut self, members: &Members) {
+        let mut known = std::mem::take(&mut self.peers);
+        for member in members.voters.iter().chain(&members.outgoing).chain(&members.learners) {
+            if member.id == self.id {
+                self.own_address = member.address.clone();
+                continue;
+            }
+            let down_because =
+                known.remove(&member.id).map_or_else(|| "not connected yet".to_string(), |peer| peer.down_because);
+            self.peers.insert(member.id, PeerLink { address: member.address.clone(), down_because });
+        }
+    }
+
+    fn status(&self, now: Moment) -> Status {
+        let view = self.raft.view();
+        let progress = self.raft.progress();
+        let peers = self.peers.iter().map(|(id, peer)| {
+            let progress = progress.iter().find(|progress| progress.id == *id);
+            PeerStatus {
+                id: *id,
+                address: peer.address.clone(),
+                down_because: peer.down_because.clone(),
+                matched: progress.map(|progress| progress.matched),
+                counted: progress.is_none_or(|progress| progress.counted),
+            }
+        });
+        Status {
+            id: self.id,
+            cluster: match self.cluster {
+                Some(cluster) => format!("{} {cluster}", self.cluster_name),
+                None => format!("{} (not formed yet)", self.cluster_name),
+            },
+            role: view.role,
+            term: view.term,
+            leader: self.leader(),
+            commit: view.commit,
+            applied: self.applied,
+            last: view.last,
+            revision: self.store.view().revision(),
+            keys: self.store.view().len() as u64,
+            peers: peers.collect(),
+            version: crate::VERSION.to_string(),
+            uptime: now.since(self.started),
+        }
+    }
+}
+
+/// Time as the log tells it: the last stamp in the log plus local elapsed time. Never back, never wall clock.
+#[derive(Debug, Default)]
+struct ClusterClock {
+    stamp_ms: u64,
+    /// When `stamp_ms` was true here; `None` before the first look at the clock.
+    at: Option<Moment>,
+}
+
+impl ClusterClock {
+    /// A node that slept advances by this much at most, so that it does not expire everyone at once.
+    const ADVANCE_MAX: Duration = Duration::from_secs(1);
+
+    fn advance(&mut self, now: Moment) {
+        let elapsed = self.at.map_or(Duration::ZERO, |at| now.since(at));
+        if elapsed > Self::ADVANCE_MAX {
+            self.stamp_ms += Self::ADVANCE_MAX.as_millis() as u64;
+            self.at = Some(now);
+        } else {
+            // The part of a millisecond that is left counts next time.
+            let whole_ms = elapsed.as_millis() as u64;
+            self.stamp_ms += whole_ms;
+            self.at = Some(self.at.map_or(now, |at| at + Duration::from_millis(whole_ms)));
+        }
+    }
+
+    fn learn(&mut self, stamp_ms: u64, now: Moment) {
+        if stamp_ms > self.stamp_ms {
+            self.stamp_ms = stamp_ms;
+            self.at = Some(now);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.stamp_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_time_never_goes_back_and_never_leaps() {
+        let mut clock = ClusterClock::default();
+        let start = Moment(1_000_000_000_000);
+        clock.advance(start);
+        clock.learn(500, start);
+        clock.advance(start + Duration::from_millis(20));
+        assert_eq!(clock.now_ms(), 520);
+        clock.learn(510, start + Duration::from_millis(20));
+        assert_eq!(clock.now_ms(), 520);
+        clock.advance(start + Duration::from_secs(3600));
+        assert_eq!(clock.now_ms(), 1520);
+    }
+
+    #[test]
+    fn parts_of_a_millisecond_add_up() {
+        let mut clock = ClusterClock::default();
+        let start = Moment(1_000_000);
+        for step in 0..=10 {
+            clock.advance(start + Duration::from_micros(100 * step));
+        }
+        assert_eq!(clock.now_ms(), 1);
+    }
+}

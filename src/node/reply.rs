@@ -1,0 +1,101 @@
+//! Step 8: what is answered.
+//!
+//! Consensus thread; pure. Every request that was taken is answered exactly once.
+
+use crate::api::{ErrorCode, Found, Leader, Outcome, Reply, Request};
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::{Revision, Step};
+use crate::kv;
+use crate::net::NetEvent;
+
+use super::waiting::Waiter;
+
+/// Room in a frame for what stands beside the keys of a listing.
+const FRAME_SLACK_BYTES: usize = 4 * 1024;
+
+/// Sends `reply` to whoever waits for it.
+pub fn answer(waiter: Waiter, reply: Reply, net: &mut Vec<NetEvent>) {
+    Step::ReplyBuilt.pass(format_args!("{waiter:?}"));
+    net.push(match waiter {
+        Waiter::Client(origin) => NetEvent::Reply { origin, reply },
+        Waiter::Peer { from, id } => NetEvent::ForwardReply { to: from, id, reply },
+    });
+}
+
+/// Reads at the state as it is applied now.
+pub fn read(view: &kv::View<'_>, request: &Request, leader: Option<Leader>) -> Reply {
+    let result = match request {
+        Request::Get { key, revision } => view.get_at(key, *revision).map(|found| Outcome::Value {
+            revision: revision.unwrap_or(view.revision()),
+            found: found.map(|record| Found {
+                value: record.value.clone(),
+                create_revision: record.create_revision,
+                mod_revision: record.mod_revision,
+                version: record.version,
+            }),
+        }),
+        Request::List { prefix, after, limit, revision } => {
+            let bytes_max = FRAME_BYTES_MAX - FRAME_SLACK_BYTES;
+            match view.list_at(prefix, after.as_deref(), *limit, bytes_max, *revision) {
+                Ok(page) if page.more && *limit == 0 => return too_large(leader),
+                Ok(page) => Ok(Outcome::Keys { revision: page.revision, keys: page.keys, more: page.more }),
+                Err(error) => Err(error),
+            }
+        }
+        Request::Write(_) | Request::Status => unreachable!("writes go through the log and status is answered at once"),
+    };
+    Reply { result: result.map_err(|error| revision_error(&error, view.revision())), leader }
+}
+
+fn too_large(leader: Option<Leader>) -> Reply {
+    let message = format!("the listing passes the frame limit of {FRAME_BYTES_MAX} bytes; ask for pages with a limit");
+    Reply::refused(ErrorCode::ResultTooLarge, message, leader)
+}
+
+fn revision_error(error: &kv::RevisionError, current: Revision) -> crate::api::Error {
+    let code = match error {
+        kv::RevisionError::Compacted { .. } => ErrorCode::RevisionCompacted,
+        kv::RevisionError::Future { .. } => ErrorCode::RevisionFuture,
+    };
+    crate::api::Error::new(code, format!("{error}; the current revision is {current}"))
+}
+
+/// A write that was not answered in time.
+pub fn write_expired(leader: Option<Leader>) -> Reply {
+    let message = "the write was not confirmed in time and may still take effect; read the key to find out";
+    Reply::refused(ErrorCode::OutcomeUnknown, message, leader)
+}
+
+/// A write whose entry another leader replaced.
+pub fn write_replaced(leader: Option<Leader>) -> Reply {
+    let message = "this node lost its leadership and the write was certainly not applied; send it again";
+    Reply::refused(ErrorCode::NoLeader, message, leader)
+}
+
+/// A read that was not answered in time.
+pub fn read_expired(leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::Timeout, "no majority confirmed the read in time; try again", leader)
+}
+
+/// A read that was waiting when leadership was lost.
+pub fn read_failed(leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::NoLeader, "this node lost its leadership before the read; try again", leader)
+}
+
+/// A forwarded request whose way was cut.
+pub fn forward_failed(is_write: bool, why: &str, leader: Option<Leader>) -> Reply {
+    if is_write {
+        let message = format!("the write was passed on to the leader and {why}; it may have been applied");
+        Reply::refused(ErrorCode::OutcomeUnknown, message, leader)
+    } else {
+        Reply::refused(ErrorCode::NoLeader, format!("the read was passed on to the leader and {why}; try again"), leader)
+    }
+}
+
+pub fn shutting_down(leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::ShuttingDown, "this node is stopping; ask another one", leader)
+}
+
+pub fn busy(what: &str, leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::Busy, format!("{what}; nothing was done, try again in a moment"), leader)
+}

@@ -1,0 +1,80 @@
+//! What an operator can set, with defaults from `base::limits`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::NodeId;
+use crate::base::limits as bounds;
+use crate::net::NetLimits;
+
+/// Everything a node is started with. The command line makes one; programs that embed a node do, too.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub id: NodeId,
+    /// `HOST:PORT` to listen on.
+    pub listen: String,
+    /// `HOST:PORT` under which others reach this node.
+    pub advertise: String,
+    /// The other members at the first start; afterwards the log's membership wins.
+    pub peers: Vec<(NodeId, String)>,
+    /// Two clusters with different names never talk, even before either has formed.
+    pub cluster_name: String,
+    pub data_dir: PathBuf,
+    pub tuning: Tuning,
+    pub net: NetLimits,
+}
+
+/// Timings and bounds; shared by real nodes and the embedded cluster.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    pub election_timeout_min: Duration,
+    pub election_timeout_max: Duration,
+    pub heartbeat: Duration,
+    pub request_timeout: Duration,
+    pub persist_stall: Duration,
+    pub segment_bytes: u64,
+    pub log_memory_bytes_max: usize,
+    pub uncommitted_bytes_max: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            election_timeout_min: bounds::ELECTION_TIMEOUT_MIN,
+            election_timeout_max: bounds::ELECTION_TIMEOUT_MAX,
+            heartbeat: bounds::HEARTBEAT_INTERVAL,
+            request_timeout: bounds::REQUEST_TIMEOUT,
+            persist_stall: bounds::PERSIST_STALL,
+            segment_bytes: bounds::SEGMENT_BYTES,
+            log_memory_bytes_max: bounds::LOG_MEMORY_BYTES_MAX,
+            uncommitted_bytes_max: bounds::UNCOMMITTED_BYTES_MAX,
+        }
+    }
+}
+
+impl Tuning {
+    /// The part that consensus is told.
+    pub(crate) fn raft_config(
+        &self,
+        id: NodeId,
+        instance: crate::base::InstanceId,
+        bootstrap: crate::base::Members,
+        seed: u64,
+    ) -> crate::raft::Config {
+        crate::raft::Config {
+            id,
+            instance,
+            bootstrap,
+            election_timeout_min: self.election_timeout_min,
+            election_timeout_max: self.election_timeout_max,
+            heartbeat: self.heartbeat,
+            persist_stall: self.persist_stall,
+            append_bytes_max: bounds::APPEND_BYTES_MAX,
+            window_bytes_max: bounds::WINDOW_BYTES_MAX,
+            window_messages_max: bounds::WINDOW_MESSAGES_MAX,
+            log_memory_bytes_max: self.log_memory_bytes_max,
+            uncommitted_bytes_max: self.uncommitted_bytes_max,
+            seed,
+        }
+    }
+}

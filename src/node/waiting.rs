@@ -1,0 +1,249 @@
+//! Who waits for what: writes for their entry, reads for their confirmation, forwarded requests for their answer.
+//!
+//! Consensus thread; pure. A write is found by index, term and its place in the entry, never by index alone: an
+//! index can be overwritten, and the answer would go to the wrong client.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::api::Request;
+use crate::base::{LogIndex, Moment, NodeId, Term};
+use crate::net::Origin;
+use crate::raft::ReadId;
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A client of this node.
+    Client(Origin),
+    /// Another node that passed its client's request on.
+    Peer { from: NodeId, id: u64 },
+}
+
+/// A write that stands in the log.
+#[derive(Debug)]
+pub struct PendingWrite {
+    pub index: LogIndex,
+    pub term: Term,
+    /// Its place among the commands of the entry.
+    pub place: usize,
+    /// `None` once it was answered `outcome_unknown`: the entry may still be applied.
+    pub waiter: Option<Waiter>,
+    pub deadline: Moment,
+}
+
+/// A batch of reads that wait together.
+#[derive(Debug)]
+pub struct PendingReads {
+    pub reads: Vec<(Waiter, Request)>,
+    pub deadline: Moment,
+}
+
+/// A request that was passed on to the leader.
+#[derive(Debug)]
+pub struct PendingForward {
+    pub waiter: Waiter,
+    pub to: NodeId,
+    pub is_write: bool,
+    pub deadline: Moment,
+}
+
+/// Everything that waits. Each list is bounded by the requests that `net` admits.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Ascending by index and place, since truncation takes from the back before anything new comes.
+    writes: VecDeque<PendingWrite>,
+    /// By the confirmation they wait for.
+    unconfirmed: BTreeMap<ReadId, PendingReads>,
+    /// Confirmed, by the index that must be applied first.
+    confirmed: BTreeMap<LogIndex, Vec<PendingReads>>,
+    forwards: BTreeMap<u64, PendingForward>,
+    read_id_next: u64,
+    forward_id_next: u64,
+}
+
+impl Waiting {
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.unconfirmed.is_empty() && self.confirmed.is_empty() && self.forwards.is_empty()
+    }
+
+    pub fn add_write(&mut self, write: PendingWrite) {
+        if let Some(last) = self.writes.back() {
+            assert!((last.index, last.place) < (write.index, write.place), "writes wait in log order");
+        }
+        self.writes.push_back(write);
+    }
+
+    /// The waiter of command `place` of the applied entry (`index`, `term`), if it came from here.
+    pub fn take_write(&mut self, index: LogIndex, term: Term, place: usize) -> Option<Waiter> {
+        let front = self.writes.front()?;
+        if (front.index, front.place) != (index, place) {
+            return None;
+        }
+        let write = self.writes.pop_front()?;
+        (write.term == term).then_some(write.waiter).flatten()
+    }
+
+    /// Writes whose entries were replaced from `index` on: they certainly never take effect.
+    pub fn take_writes_from(&mut self, index: LogIndex) -> Vec<Waiter> {
+        let keep = self.writes.partition_point(|write| write.index < index);
+        self.writes.drain(keep..).filter_map(|write| write.waiter).collect()
+    }
+
+    pub fn add_reads(&mut self, reads: PendingReads) -> ReadId {
+        self.read_id_next += 1;
+        let id = ReadId(self.read_id_next);
+        self.unconfirmed.insert(id, reads);
+        id
+    }
+
+    /// The reads of `id` are linearizable once `index` is applied.
+    pub fn confirm_reads(&mut self, id: ReadId, index: LogIndex) {
+        if let Some(reads) = self.unconfirmed.remove(&id) {
+            self.confirmed.entry(index).or_default().push(reads);
+        }
+    }
+
+    pub fn take_reads(&mut self, id: ReadId) -> Option<PendingReads> {
+        self.unconfirmed.remove(&id)
+    }
+
+    /// Confirmed reads whose index is applied.
+    pub fn take_readable(&mut self, applied: LogIndex) -> Vec<PendingReads> {
+        let mut readable = Vec::new();
+        while let Some(entry) = self.confirmed.first_entry() {
+            if *entry.key() > applied {
+                break;
+            }
+            readable.extend(entry.remove());
+        }
+        readable
+    }
+
+    pub fn add_forward(&mut self, forward: PendingForward) -> u64 {
+        self.forward_id_next += 1;
+        self.forwards.insert(self.forward_id_next, forward);
+        self.forward_id_next
+    }
+
+    /// The forward `id`, if it is `from` who was asked.
+    pub fn take_forward(&mut self, from: NodeId, id: u64) -> Option<PendingForward> {
+        match self.forwards.get(&id) {
+            Some(forward) if forward.to == from => self.forwards.remove(&id),
+            _ => None,
+        }
+    }
+
+    /// What was passed on to `to`, whose link broke.
+    pub fn take_forwards_to(&mut self, to: NodeId) -> Vec<PendingForward> {
+        self.take_forwards_if(|forward| forward.to == to)
+    }
+
+    fn take_forwards_if(&mut self, condition: impl Fn(&PendingForward) -> bool) -> Vec<PendingForward> {
+        self.forwards.extract_if(.., |_, forward| condition(forward)).map(|(_, forward)| forward).collect()
+    }
+
+    /// Whatever waits past its deadline.
+    pub fn take_expired(&mut self, now: Moment) -> Expired {
+        let mut expired = Expired::default();
+        for write in self.writes.iter_mut().take_while(|write| write.deadline <= now) {
+            expired.writes.extend(write.waiter.take());
+        }
+        let late = |reads: &PendingReads| reads.deadline <= now;
+        expired.reads.extend(self.unconfirmed.extract_if(.., |_, reads| late(reads)).map(|(_, reads)| reads));
+        for batches in self.confirmed.values_mut() {
+            expired.reads.extend(batches.extract_if(.., |reads| late(reads)));
+        }
+        self.confirmed.retain(|_, batches| !batches.is_empty());
+        expired.forwards = self.take_forwards_if(|forward| forward.deadline <= now);
+        expired
+    }
+
+    /// Everything, for a node that stops.
+    pub fn take_all(&mut self) -> Expired {
+        self.take_expired(Moment(u64::MAX))
+    }
+}
+
+/// What waited in vain.
+#[derive(Debug, Default)]
+pub struct Expired {
+    pub writes: Vec<Waiter>,
+    pub reads: Vec<PendingReads>,
+    pub forwards: Vec<PendingForward>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ConnectionId;
+
+    fn client(sequence: u64) -> Waiter {
+        Waiter::Client(Origin { connection: ConnectionId { slot: 1, generation: 1 }, sequence })
+    }
+
+    fn write(index: u64, term: u64, place: usize, sequence: u64) -> PendingWrite {
+        let waiter = Some(client(sequence));
+        PendingWrite { index: LogIndex(index), term: Term(term), place, waiter, deadline: Moment(index) }
+    }
+
+    #[test]
+    fn an_overwritten_index_never_answers_the_client_of_the_old_entry() {
+        let mut waiting = Waiting::default();
+        waiting.add_write(write(5, 1, 0, 50));
+        assert_eq!(waiting.take_write(LogIndex(5), Term(2), 0), None);
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn commands_of_one_entry_answer_their_own_clients() {
+        let mut waiting = Waiting::default();
+        waiting.add_write(write(5, 1, 0, 50));
+        waiting.add_write(write(5, 1, 1, 51));
+        assert_eq!(waiting.take_write(LogIndex(4), Term(1), 0), None);
+        assert_eq!(waiting.take_write(LogIndex(5), Term(1), 0), Some(client(50)));
+        assert_eq!(waiting.take_write(LogIndex(5), Term(1), 1), Some(client(51)));
+    }
+
+    #[test]
+    fn a_truncation_takes_what_stands_behind_it_and_nothing_else() {
+        let mut waiting = Waiting::default();
+        for index in 3..7 {
+            waiting.add_write(write(index, 1, 0, index));
+        }
+        assert_eq!(waiting.take_writes_from(LogIndex(5)), [client(5), client(6)]);
+        waiting.add_write(write(5, 2, 0, 99));
+        assert_eq!(waiting.take_write(LogIndex(3), Term(1), 0), Some(client(3)));
+    }
+
+    #[test]
+    fn an_expired_write_keeps_its_place_but_is_answered_once() {
+        let mut waiting = Waiting::default();
+        waiting.add_write(write(5, 1, 0, 50));
+        waiting.add_write(write(6, 1, 0, 60));
+        assert_eq!(waiting.take_expired(Moment(5)).writes, [client(50)]);
+        assert_eq!(waiting.take_expired(Moment(5)).writes, []);
+        assert_eq!(waiting.take_write(LogIndex(5), Term(1), 0), None);
+        assert_eq!(waiting.take_write(LogIndex(6), Term(1), 0), Some(client(60)));
+    }
+
+    #[test]
+    fn reads_wait_for_their_confirmation_and_then_for_their_index() {
+        let mut waiting = Waiting::default();
+        let reads = vec![(client(1), Request::Status)];
+        let id = waiting.add_reads(PendingReads { reads, deadline: Moment(9) });
+        assert!(waiting.take_readable(LogIndex(100)).is_empty());
+        waiting.confirm_reads(id, LogIndex(7));
+        assert!(waiting.take_readable(LogIndex(6)).is_empty());
+        assert_eq!(waiting.take_readable(LogIndex(7)).len(), 1);
+    }
+
+    #[test]
+    fn only_the_node_that_was_asked_can_answer_a_forward() {
+        let mut waiting = Waiting::default();
+        let (two, three) = (NodeId::new(2).unwrap(), NodeId::new(3).unwrap());
+        let id = waiting.add_forward(PendingForward { waiter: client(1), to: two, is_write: true, deadline: Moment(9) });
+        assert!(waiting.take_forward(three, id).is_none());
+        assert!(waiting.take_forward(two, id).is_some());
+        assert!(waiting.take_forward(two, id).is_none());
+    }
+}

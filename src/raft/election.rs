@@ -1,0 +1,254 @@
+//! Making leaders: who campaigns, who votes for whom, and what a vote is worth.
+//!
+//! An election runs in two rounds. *PreVote* asks who would vote, and changes nothing anywhere; so a node that can't
+//! win raises no term. *Vote* binds: the voter's term and vote are durable before its answer leaves, and the
+//! candidate's own before its request does: otherwise it could crash, forget, and lead the same term twice.
+
+use std::collections::BTreeMap;
+
+use super::{Body, COUNTER_MAX, Outputs, Raft, State, quorum};
+use crate::base::{HardState, InstanceId, LogIndex, Moment, NodeId, Term};
+
+/// Who said yes, and from which directory.
+#[derive(Default)]
+pub(super) struct Ballot {
+    granted: BTreeMap<NodeId, Grant>,
+}
+
+struct Grant {
+    instance: InstanceId,
+    log_is_empty: bool,
+}
+
+impl Ballot {
+    pub fn instance_of(&self, id: NodeId) -> Option<InstanceId> {
+        self.granted.get(&id).map(|grant| grant.instance)
+    }
+}
+
+/// A vote request.
+pub(super) struct Asked {
+    pub from: NodeId,
+    pub instance: InstanceId,
+    pub term: Term,
+    pub last_index: LogIndex,
+    pub last_term: Term,
+    pub transfer: bool,
+}
+
+/// The answer to a request for a vote or a pre-vote.
+pub(super) struct Reply {
+    pub granted: bool,
+    pub instance: InstanceId,
+    pub log_is_empty: bool,
+}
+
+impl Raft {
+    pub(super) fn reset_election_deadline(&mut self, now: Moment) {
+        let timeout = self.random.between(self.config.election_timeout_min, self.config.election_timeout_max);
+        self.election_deadline = now + timeout;
+    }
+
+    /// Goes on as a follower: of `leader`, or of nobody known.
+    pub(super) fn become_follower(
+        &mut self,
+        now: Moment,
+        term: Term,
+        leader: Option<NodeId>,
+        why: String,
+        out: &mut Outputs,
+    ) {
+        if term > self.hard_state.term {
+            self.hard_state = HardState { term, vote: None };
+            self.verified = LogIndex::ZERO;
+        }
+        if let State::Leader(leading) = &mut self.state {
+            out.reads_failed.extend(leading.reads.drain(..).map(|read| read.id));
+            self.reset_election_deadline(now);
+        }
+        self.state = State::Follower;
+        self.leader = leader;
+        self.announce(why, out);
+    }
+
+    /// Campaigns when the election timeout has passed without a leader or a result.
+    pub(super) fn maybe_campaign(&mut self, now: Moment, out: &mut Outputs) {
+        if now < self.election_deadline {
+            return;
+        }
+        if matches!(self.state, State::Candidate(_)) && !self.durability.covers(LogIndex::ZERO, self.hard_state) {
+            return; // its requests still wait for its own disk; another term would not make that faster
+        }
+        self.reset_election_deadline(now);
+        let silence = self.describe_silence(now);
+        if self.may_campaign(now) {
+            self.start_pre_vote(now, silence, out);
+        } else {
+            self.become_follower(now, self.hard_state.term, None, silence, out);
+        }
+    }
+
+    fn may_campaign(&self, now: Moment) -> bool {
+        let disk_hangs = self.durability.oldest_in_flight(now) >= self.config.persist_stall;
+        self.membership.is_voter() && !disk_hangs && self.hard_state.term.0 < COUNTER_MAX
+    }
+
+    fn describe_silence(&self, now: Moment) -> String {
+        let silence = now.since(self.leader_heard_at).as_millis();
+        match self.leader {
+            Some(leader) => format!("no heartbeat from node {leader} for {silence} ms"),
+            None if self.membership.is_alone() => "it is the only voter".to_string(),
+            None => format!("no leader for {silence} ms"),
+        }
+    }
+
+    fn start_pre_vote(&mut self, now: Moment, why: String, out: &mut Outputs) {
+        self.state = State::PreCandidate(Ballot::default());
+        self.leader = None;
+        self.announce(why, out);
+        let body = Body::PreVote {
+            proposed: self.hard_state.term.next(),
+            last_index: self.log.last_index(),
+            last_term: self.log.last_term(),
+        };
+        let stamp = self.stamp();
+        out.send.extend(self.membership.voting_peers().into_iter().map(|peer| stamp.message(peer, body.clone())));
+        self.count_own_vote(now, out);
+    }
+
+    fn start_vote(&mut self, now: Moment, out: &mut Outputs) {
+        self.hard_state = HardState { term: self.hard_state.term.next(), vote: Some(self.config.id) };
+        self.verified = LogIndex::ZERO;
+        self.state = State::Candidate(Ballot::default());
+        self.reset_election_deadline(now);
+        self.announce("a majority would vote for it".to_string(), out);
+        let body = Body::Vote { last_index: self.log.last_index(), last_term: self.log.last_term(), transfer: false };
+        let stamp = self.stamp();
+        for peer in self.membership.voting_peers() {
+            self.send_when_durable(now, LogIndex::ZERO, stamp.message(peer, body.clone()), out);
+        }
+    }
+
+    /// The wal has persisted something: perhaps the vote of this candidate for itself, which then counts.
+    pub(super) fn on_own_vote_durable(&mut self, now: Moment, out: &mut Outputs) {
+        let counted = matches!(&self.state, State::Candidate(ballot) if ballot.instance_of(self.config.id).is_some());
+        if !counted && self.durability.covers(LogIndex::ZERO, self.hard_state) {
+            self.reset_election_deadline(now); // the requests leave only now
+            self.count_own_vote(now, out);
+        }
+    }
+
+    fn count_own_vote(&mut self, now: Moment, out: &mut Outputs) {
+        let reply = Reply { granted: true, instance: self.config.instance, log_is_empty: self.log.is_empty() };
+        self.count_vote(now, self.config.id, reply, out);
+    }
+
+    fn count_vote(&mut self, now: Moment, from: NodeId, reply: Reply, out: &mut Outputs) {
+        let (State::PreCandidate(ballot) | State::Candidate(ballot)) = &mut self.state else { return };
+        if !reply.granted {
+            return;
+        }
+        ballot.granted.insert(from, Grant { instance: reply.instance, log_is_empty: reply.log_is_empty });
+        match &self.state {
+            State::PreCandidate(ballot) if self.is_won(ballot) => self.start_vote(now, out),
+            State::Candidate(ballot) if self.is_won(ballot) => {
+                let State::Candidate(ballot) = std::mem::replace(&mut self.state, State::Follower) else { return };
+                self.become_leader(now, &ballot, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// A majority of the members the log knows, each from the directory it is known by. With an empty log nothing is
+    /// known, and an election forms a new cluster: that takes everyone, and everyone's log must be empty.
+    fn is_won(&self, ballot: &Ballot) -> bool {
+        let members = self.membership.current();
+        if self.log.is_empty() {
+            let all = |id| ballot.granted.get(&id).is_some_and(|grant| grant.log_is_empty);
+            return members.voters.iter().all(|member| all(member.id));
+        }
+        quorum::reached(members, |member| {
+            let instance = ballot.instance_of(member.id)?;
+            (member.instance == Some(instance)).then_some(())
+        })
+        .is_some()
+    }
+
+    /// Whether there is a leader that works, as far as this node can tell: then it helps nobody to replace it.
+    fn hears_leader(&self, now: Moment) -> bool {
+        match self.state {
+            State::Leader(_) => true, // as long as it hears a majority, else it steps down
+            _ => self.leader.is_some() && now.since(self.leader_heard_at) < self.config.election_timeout_min,
+        }
+    }
+
+    pub(super) fn on_pre_vote(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        instance: InstanceId,
+        proposed: Term,
+        (last_index, last_term): (LogIndex, Term),
+        out: &mut Outputs,
+    ) {
+        if self.membership.is_stranger(from, instance) {
+            return;
+        }
+        let granted = proposed > self.hard_state.term
+            && !self.membership.is_uncounted()
+            && !self.hears_leader(now)
+            && self.log.is_covered_by(last_index, last_term);
+        let body = Body::PreVoteReply { proposed, granted, log_is_empty: self.log.is_empty() };
+        out.send.push(self.stamp().message(from, body));
+    }
+
+    pub(super) fn on_pre_vote_reply(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        proposed: Term,
+        reply: Reply,
+        out: &mut Outputs,
+    ) {
+        if matches!(self.state, State::PreCandidate(_)) && proposed == self.hard_state.term.next() {
+            self.count_vote(now, from, reply, out);
+        }
+    }
+
+    pub(super) fn on_vote(&mut self, now: Moment, asked: Asked, out: &mut Outputs) {
+        let Asked { from, term, .. } = asked;
+        if self.membership.is_stranger(from, asked.instance) {
+            return;
+        }
+        if term > self.hard_state.term {
+            if self.hears_leader(now) && !asked.transfer {
+                return; // not even the term is taken: it would depose the leader
+            }
+            self.become_follower(now, term, None, format!("node {from} campaigns in term {term}"), out);
+        }
+        let log_is_empty = self.log.is_empty();
+        let stamp = self.stamp();
+        if !self.grants(&asked) {
+            return out.send.push(stamp.message(from, Body::VoteReply { granted: false, log_is_empty }));
+        }
+        self.hard_state.vote = Some(from);
+        self.become_follower(now, term, None, format!("it votes for node {from} in term {term}"), out);
+        self.reset_election_deadline(now);
+        let reply = stamp.message(from, Body::VoteReply { granted: true, log_is_empty });
+        self.send_when_durable(now, LogIndex::ZERO, reply, out);
+    }
+
+    fn grants(&self, asked: &Asked) -> bool {
+        asked.term == self.hard_state.term
+            && !self.membership.is_uncounted()
+            && self.leader.is_none()
+            && self.hard_state.vote.is_none_or(|vote| vote == asked.from)
+            && self.log.is_covered_by(asked.last_index, asked.last_term)
+    }
+
+    pub(super) fn on_vote_reply(&mut self, now: Moment, from: NodeId, reply: Reply, out: &mut Outputs) {
+        if matches!(self.state, State::Candidate(_)) {
+            self.count_vote(now, from, reply, out);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The leader's side of the log: proposals, appends, heartbeats, and what the answers tell.
+//!
+//! Appends leave at once, in parallel with the leader's own disk. A peer is probed until it is known where its log
+//! agrees; from then on appends are pipelined, within a window. Heartbeats are messages of their own that carry no
+//! entries, so that they can go ahead of queued data.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::election::Ballot;
+use super::log::cut;
+use super::progress::{Mode, Progress};
+use super::reads::Reads;
+use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, quorum};
+use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Term};
+
+/// What only a leader has.
+pub(super) struct Leading {
+    pub since: Moment,
+    /// The entry that opened this term. Once it is committed, everything before it is known to be.
+    pub first_index: LogIndex,
+    pub peers: BTreeMap<NodeId, Progress>,
+    pub heartbeat_due: Moment,
+    /// The latest read round.
+    pub round: u64,
+    pub reads: Reads,
+    /// Entries of this term up to here are committed and durable; `unsettled_bytes` is the cost of those behind it.
+    settled: LogIndex,
+    unsettled_bytes: usize,
+}
+
+/// How far a peer is, as the leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Durable there.
+    pub matched: LogIndex,
+    /// False when its directory is not the one that the cluster knows.
+    pub counted: bool,
+}
+
+/// The body of a rejected append.
+pub(super) struct Rejected {
+    pub prev_index: LogIndex,
+    pub hint_index: LogIndex,
+    pub hint_term: Term,
+}
+
+impl Raft {
+    /// Per peer, if this node leads.
+    pub fn progress(&self) -> BTreeMap<NodeId, PeerProgress> {
+        let State::Leader(leading) = &self.state else { return BTreeMap::new() };
+        let members = self.membership.current();
+        let describe = |(id, progress): (&NodeId, &Progress)| {
+            let known = members.get(*id).is_some_and(|member| progress.counts(member));
+            (*id, PeerProgress { matched: progress.matched, counted: known || progress.instance.is_none() })
+        };
+        leading.peers.iter().map(describe).collect()
+    }
+
+    pub(super) fn become_leader(&mut self, now: Moment, ballot: &Ballot, out: &mut Outputs) {
+        let term = self.hard_state.term;
+        let (kind, data) = if self.log.is_empty() {
+            (EntryKind::Members, self.membership.formed(|id| ballot.instance_of(id)).encode())
+        } else {
+            (EntryKind::Noop, Bytes::new())
+        };
+        let first_index = self.log.last_index().next();
+        let progress = |peer| (peer, Progress::new(first_index, now));
+        self.state = State::Leader(Leading {
+            since: now,
+            first_index,
+            peers: self.membership.peers().into_iter().map(progress).collect(),
+            heartbeat_due: now + self.config.heartbeat,
+            round: 0,
+            reads: Reads::new(),
+            settled: first_index.prev(),
+            unsettled_bytes: 0,
+        });
+        self.leader = Some(self.config.id);
+        self.announce(format!("it was elected in term {term}"), out);
+        self.append_own(now, kind, data, out);
+    }
+
+    pub(super) fn on_propose(&mut self, now: Moment, data: Bytes, out: &mut Outputs) {
+        let State::Leader(leading) = &self.state else {
+            out.proposed = Some(Err(ProposeRefused::NotLeader));
+            return;
+        };
+        if leading.unsettled_bytes >= self.config.uncommitted_bytes_max {
+            out.proposed = Some(Err(ProposeRefused::Busy));
+            return;
+        }
+        let index = self.append_own(now, EntryKind::Commands, data, out);
+        out.proposed = Some(Ok(Proposed { index, term: self.hard_state.term }));
+    }
+
+    /// Appends an entry of the own term; it goes to the disk and to the peers at the same time.
+    fn append_own(&mut self, now: Moment, kind: EntryKind, data: Bytes, out: &mut Outputs) -> LogIndex {
+        let entry = Entry { index: self.log.last_index().next(), term: self.hard_state.term, kind, data };
+        let index = entry.index;
+        if let State::Leader(leading) = &mut self.state {
+            leading.unsettled_bytes += entry.cost_bytes();
+        }
+        self.log.append(entry.clone());
+        self.membership.on_appended(&entry);
+        self.queue_persist(now, vec![entry], None, out);
+        for peer in self.membership.peers() {
+            self.send_appends(now, peer, out);
+        }
+        index
+    }
+
+    /// Entries that became both committed and durable no longer weigh on the bound of what is under way. A slow own
+    /// disk is thus felt by clients, even while the others commit without it.
+    pub(super) fn maybe_settle(&mut self) {
+        let settled = self.settled();
+        let State::Leader(leading) = &mut self.state else { return };
+        if settled > leading.settled {
+            leading.unsettled_bytes -= self.log.cost_bytes(leading.settled.next(), settled);
+            leading.settled = settled;
+        }
+    }
+
+    pub(super) fn on_leader_tick(&mut self, now: Moment, out: &mut Outputs) {
+        if let Some(why) = self.why_step_down(now) {
+            return self.become_follower(now, self.hard_state.term, None, why, out);
+        }
+        let patience = self.config.election_timeout_max;
+        let State::Leader(leading) = &mut self.state else { return };
+        for progress in leading.peers.values_mut() {
+            if progress.is_unanswered(now, patience) {
+                progress.probe_from(progress.matched.next());
+            }
+        }
+        let heartbeat_is_due = now >= leading.heartbeat_due;
+        if heartbeat_is_due {
+            leading.heartbeat_due = now + self.config.heartbeat;
+            self.send_heartbeats(out);
+        }
+        for peer in self.membership.peers() {
+            self.send_appends(now, peer, out);
+            if heartbeat_is_due {
+                self.maybe_verify_idle(now, peer, out);
+            }
+        }
+    }
+
+    /// A leader that no majority hears could go on for ever beside its successor; one whose disk hangs keeps the
+    /// others from electing one that works.
+    fn why_step_down(&self, now: Moment) -> Option<String> {
+        let State::Leader(leading) = &self.state else { return None };
+        let stall = self.durability.oldest_in_flight(now);
+        if stall >= self.config.persist_stall {
+            return Some(format!("its own disk has not answered for {} ms", stall.as_millis()));
+        }
+        let heard = quorum::reached(self.membership.current(), |member| {
+            if member.id == self.config.id {
+                return Some(now);
+            }
+            let progress = leading.peers.get(&member.id)?;
+            match progress.heard_at {
+                Some(heard_at) => progress.counts(member).then_some(heard_at),
+                None => Some(leading.since), // a new leader gives everyone the time to answer
+            }
+        });
+        let silence = heard.map(|heard_at| now.since(heard_at));
+        match silence {
+            Some(silence) if silence < self.config.election_timeout_max => None,
+            Some(silence) => Some(format!("no majority was heard for {} ms", silence.as_millis())),
+            None => Some("less than a majority is the directories that the cluster knows".to_string()),
+        }
+    }
+
+    pub(super) fn send_heartbeats(&mut self, out: &mut Outputs) {
+        let stamp = self.stamp();
+        let State::Leader(leading) = &self.state else { return };
+        for (peer, progress) in &leading.peers {
+            let body = Body::Heartbeat { commit: self.commit.min(progress.matched), round: leading.round };
+            out.send.push(stamp.message(*peer, body));
+        }
+    }
+
+    /// Sends `peer` what it lacks, as far as its state and its window allow.
+    pub(super) fn send_appends(&mut self, now: Moment, peer: NodeId, out: &mut Outputs) {
+        let stamp = self.stamp();
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.peers.get_mut(&peer) else { return };
+        loop {
+            let probing = progress.mode == Mode::Probe { sent: false };
+            let replicating = progress.mode == Mode::Replicate
+                && progress.next <= self.log.last_index()
+                && progress.window_is_open(&self.config);
+            if progress.mode == Mode::Fetching {
+                // Asks again when a read has failed; else that is under way.
+                let hi = self.log.first_held().prev();
+                return self.delivery.fetch(progress.next, hi, out);
+            }
+            if !probing && !replicating {
+                return;
+            }
+            if replicating && progress.next < self.log.first_held() {
+                progress.mode = Mode::Fetching;
+                continue;
+            }
+            // A probe needs no entries: where they are not in memory, it goes without.
+            let entries = self.log.slice(progress.next, self.config.append_bytes_max);
+            let prev_index = progress.next.prev();
+            let prev_term = self.log.term(prev_index).expect("what is before the next entry is in the log");
+            if probing {
+                progress.mode = Mode::Probe { sent: true };
+                progress.appended_at = now;
+            } else {
+                let last = entries.last().map_or(prev_index, |entry| entry.index);
+                progress.on_sent(last, entries.iter().map(Entry::cost_bytes).sum(), now);
+            }
+            let body = Body::Append { prev_index, prev_term, entries, commit: self.commit, round: leading.round };
+            out.send.push(stamp.message(peer, body));
+        }
+    }
+
+    /// Entries that memory no longer held have been read: they go to the peers that wait for them.
+    pub(super) fn send_fetched(&mut self, now: Moment, entries: &[Entry], out: &mut Outputs) {
+        let Some(lo) = entries.first().map(|entry| entry.index) else { return };
+        let stamp = self.stamp();
+        let State::Leader(leading) = &mut self.state else { return };
+        let mut served = Vec::new();
+        for (peer, progress) in &mut leading.peers {
+            if progress.mode != Mode::Fetching || progress.next != lo {
+                continue;
+            }
+            progress.mode = Mode::Replicate;
+            let mut rest = entries;
+            while !rest.is_empty() && progress.window_is_open(&self.config) {
+                let count = cut(rest.iter(), self.config.append_bytes_max).count();
+                let (chunk, behind) = rest.split_at(count);
+                rest = behind;
+                let prev_index = progress.next.prev();
+                let prev_term = self.log.term(prev_index).expect("what is before the next entry is in the log");
+                progress.on_sent(chunk[count - 1].index, chunk.iter().map(Entry::cost_bytes).sum(), now);
+                let entries = chunk.to_vec();
+                let body = Body::Append { prev_index, prev_term, entries, commit: self.commit, round: leading.round };
+                out.send.push(stamp.message(*peer, body));
+            }
+            served.push(*peer);
+        }
+        for peer in served {
+            self.send_appends(now, peer, out);
+        }
+    }
+
+    /// A peer that has everything gets an empty append now and then: it may have restarted without this leader's
+    /// notice, and then knows nothing to be committed until an append of this term verifies its log.
+    fn maybe_verify_idle(&mut self, now: Moment, peer: NodeId, out: &mut Outputs) {
+        let stamp = self.stamp();
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.peers.get_mut(&peer) else { return };
+        let is_quiet = now.since(progress.appended_at) >= self.config.election_timeout_max;
+        if progress.mode == Mode::Replicate && progress.nothing_in_flight() && is_quiet {
+            progress.appended_at = now;
+            let prev_index = progress.next.prev();
+            let prev_term = self.log.term(prev_index).expect("what is before the next entry is in the log");
+            let (entries, commit) = (Vec::new(), self.commit);
+            let body = Body::Append { prev_index, prev_term, entries, commit, round: leading.round };
+            out.send.push(stamp.message(peer, body));
+        }
+    }
+
+    /// Whatever a peer answers in this term shows that it is there. Another directory under its id starts anew: what
+    /// the one before had is not here.
+    fn note_heard(&mut self, now: Moment, (from, instance): (NodeId, InstanceId), round: u64) -> Option<&mut Progress> {
+        let next = self.log.last_index().next();
+        let State::Leader(leading) = &mut self.state else { return None };
+        let progress = leading.peers.get_mut(&from)?;
+        if progress.instance.is_some_and(|known| known != instance) {
+            *progress = Progress::new(next, now);
+        }
+        progress.instance = Some(instance);
+        progress.heard_at = Some(now);
+        if round <= leading.round {
+            progress.round = progress.round.max(round);
+        }
+        Some(progress)
+    }
+
+    pub(super) fn on_append_accepted(
+        &mut self,
+        now: Moment,
+        peer: (NodeId, InstanceId),
+        matched: LogIndex,
+        round: u64,
+        out: &mut Outputs,
+    ) {
+        let last = self.log.last_index();
+        let Some(progress) = self.note_heard(now, peer, round) else { return };
+        if matched <= last {
+            progress.on_accepted(matched);
+        }
+        self.maybe_advance_commit(out);
+        self.send_appends(now, peer.0, out);
+    }
+
+    pub(super) fn on_append_rejected(
+        &mut self,
+        now: Moment,
+        peer: (NodeId, InstanceId),
+        rejected: Rejected,
+        round: u64,
+        out: &mut Outputs,
+    ) {
+        let Rejected { prev_index, hint_index, hint_term } = rejected;
+        // The last own entry that can be the follower's: not behind its hint, and of no later term.
+        let (agreed, _) = self.log.last_at_or_below(hint_index.min(prev_index.prev()), hint_term);
+        let Some(progress) = self.note_heard(now, peer, round) else { return };
+        let answers_the_probe = prev_index == progress.next.prev();
+        let is_stale = match progress.mode {
+            Mode::Probe { .. } => !answers_the_probe,
+            Mode::Replicate | Mode::Fetching => prev_index >= progress.next,
+        };
+        if prev_index > progress.matched && !is_stale {
+            progress.probe_from(agreed.next());
+        }
+        self.maybe_finish_reads(out);
+        self.send_appends(now, peer.0, out);
+    }
+
+    pub(super) fn on_heartbeat_reply(
+        &mut self,
+        now: Moment,
+        peer: (NodeId, InstanceId),
+        round: u64,
+        out: &mut Outputs,
+    ) {
+        let Some(progress) = self.note_heard(now, peer, round) else { return };
+        if let Mode::Probe { sent } = &mut progress.mode {
+            *sent = false; // the probe, or its answer, may have been lost
+        }
+        self.maybe_finish_reads(out);
+        self.send_appends(now, peer.0, out);
+    }
+
+    pub(super) fn on_link_down(&mut self, peer: NodeId) {
+        let State::Leader(leading) = &mut self.state else { return };
+        if let Some(progress) = leading.peers.get_mut(&peer) {
+            progress.probe_from(progress.matched.next());
+        }
+    }
+}
