@@ -14,6 +14,7 @@ use super::session::{Session, Turn};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
 use crate::api::Reply;
+use crate::base::Step;
 
 impl Net {
     // ---- accepting -----------------------------------------------------------------------------------------
@@ -100,6 +101,7 @@ impl Net {
             connection.readable = false;
             session.on_end();
         } else {
+            Step::BytesIn.pass(format_args!("{length} from {}", connection.remote));
             session.on_bytes(&self.chunk[..length]);
         }
         self.advance(id);

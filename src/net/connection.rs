@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use super::session::Session;
 use super::transport::Transport;
 use super::{CloseReason, NetLimits};
-use crate::base::{ClusterId, InstanceId, NodeId};
+use crate::base::{ClusterId, InstanceId, NodeId, Step};
 
 #[derive(Debug)]
 pub struct Connection {
@@ -137,6 +137,7 @@ impl Connection {
             match self.transport.write(output) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
+                    Step::BytesOut.pass(format_args!("{written} to {}", self.remote));
                     output.advance(written);
                     self.backlog.written += written as u64;
                 }

@@ -23,8 +23,8 @@ use super::NetLimits;
 use super::admission::Admission;
 use super::event::request_cost_bytes;
 use crate::api::{Error, ErrorCode, Outcome, Reply, Request};
-use crate::base::NodeId;
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::{NodeId, Step};
 use crate::wire;
 
 /// A request to hand on. Its answer comes back under the same sequence.
@@ -176,6 +176,7 @@ impl Pipeline {
 
     pub fn push_request(&mut self, style: Style, request: Request, forward: bool, admission: &mut Admission) {
         if admission.try_take() {
+            Step::Decoded.pass(format_args!("{} bytes", request_cost_bytes(&request)));
             self.held_bytes += request_cost_bytes(&request);
             return self.push(style, State::Waiting { request, forward });
         }
