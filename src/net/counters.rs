@@ -62,7 +62,7 @@ pub struct NetCounters {
     pub accepted: AtomicU64,
     /// Connections open now: accepted and dialed.
     pub open: AtomicUsize,
-    /// Times that accepting paused, at the limit or without descriptors.
+    /// Times that accepting paused: the limit was reached, or a descriptor was missing.
     pub accept_pauses: AtomicU64,
     /// Bytes buffered by all connections now, as the global bound counts them.
     pub buffered_bytes: AtomicUsize,
