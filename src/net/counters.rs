@@ -68,8 +68,6 @@ pub struct NetCounters {
     pub buffered_bytes: AtomicUsize,
     /// The most that `buffered_bytes` ever was.
     pub buffered_bytes_peak: AtomicUsize,
-    /// Requests that were answered `busy` here.
-    pub refused_busy: AtomicU64,
     /// Turns of the loop.
     pub turns: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
