@@ -127,6 +127,7 @@ impl OpenedCore {
             to_wal: to_wal.clone(),
             to_consensus: inbox.clone(),
             ender: ender.clone(),
+            prepare_after: None,
         };
         let threads = vec![
             spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?,
