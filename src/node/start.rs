@@ -28,7 +28,7 @@ pub enum NodeError {
     Io { what: String, source: std::io::Error },
 }
 
-/// A running node. Dropping it does not stop it; [`Node::stop`] does.
+/// A running node. Dropping it does not stop it: [`Stopper::stop`] asks it to, [`Node::wait`] sees it end.
 pub struct Node {
     core: Core,
     mailbox: Mailbox,
