@@ -44,9 +44,6 @@ impl Net {
                 }
             }
         }
-        if !self.may_take_another() {
-            self.counters.accept_pauses.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     fn on_accepted(&mut self, stream: mio::net::TcpStream, remote: std::net::SocketAddr) -> std::io::Result<()> {
@@ -61,6 +58,9 @@ impl Net {
         self.clients_open += 1;
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         self.counters.open.fetch_add(1, Ordering::Relaxed);
+        if !self.may_take_another() {
+            self.counters.accept_pauses.fetch_add(1, Ordering::Relaxed);
+        }
         // What it sent already would come as an event too; this saves a turn.
         self.make_ready(id);
         Ok(())

@@ -62,14 +62,12 @@ pub struct NetCounters {
     pub accepted: AtomicU64,
     /// Connections open now: accepted and dialed.
     pub open: AtomicUsize,
-    /// Times that accepting paused, at the limit or without descriptors.
+    /// Times that accepting paused: the limit was reached, or a descriptor was missing.
     pub accept_pauses: AtomicU64,
     /// Bytes buffered by all connections now, as the global bound counts them.
     pub buffered_bytes: AtomicUsize,
     /// The most that `buffered_bytes` ever was.
     pub buffered_bytes_peak: AtomicUsize,
-    /// Requests that were answered `busy` here.
-    pub refused_busy: AtomicU64,
     /// Turns of the loop.
     pub turns: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],

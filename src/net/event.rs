@@ -136,7 +136,8 @@ impl PeerCredit {
     }
 
     pub fn give_back(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.0.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "{bytes} bytes were given back of {before} taken");
     }
 
     pub fn taken_bytes(&self) -> usize {

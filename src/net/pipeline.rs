@@ -175,8 +175,8 @@ impl Pipeline {
     }
 
     pub fn push_request(&mut self, style: Style, request: Request, forward: bool, admission: &mut Admission) {
-        Step::Decoded.pass(format_args!("a request"));
         if admission.try_take() {
+            Step::Decoded.pass(format_args!("{} bytes", request_cost_bytes(&request)));
             self.held_bytes += request_cost_bytes(&request);
             return self.push(style, State::Waiting { request, forward });
         }

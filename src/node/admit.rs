@@ -5,30 +5,37 @@
 
 use crate::api::{ErrorCode, Leader, Reply, Request};
 use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_OPERATIONS_MAX, ENVELOPE_VERSION};
-use crate::base::{Command, Envelope, Operation, Role};
+use crate::base::{Command, Envelope, Operation, Role, Term};
 
 use super::waiting::Waiter;
 
 /// What one turn of the loop collected for the log and for the next read confirmation.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub writes: Vec<(Waiter, Operation)>,
+    /// Each with the term in which this node took it as the leader.
+    pub writes: Vec<(Term, Waiter, Operation)>,
     pub reads: Vec<(Waiter, Request)>,
 }
 
 impl Batch {
-    pub fn add(&mut self, waiter: Waiter, request: Request) {
+    pub fn add(&mut self, term: Term, waiter: Waiter, request: Request) {
         match request {
-            Request::Write(operation) => self.writes.push((waiter, operation)),
+            Request::Write(operation) => self.writes.push((term, waiter, operation)),
             read => self.reads.push((waiter, read)),
         }
+    }
+
+    /// Those whose writes were taken in another term than `term`: what was taken, or passed on, for one term must not take effect
+    /// in another, where it could overtake what its client sent after it.
+    pub fn take_stale(&mut self, term: Term) -> Vec<Waiter> {
+        self.writes.extract_if(.., |(taken, ..)| *taken != term).map(|(_, waiter, _)| waiter).collect()
     }
 
     /// The writes as entries: each takes commands up to `BATCH_BYTES_MAX`, a larger command goes alone.
     pub fn take_entries(&mut self, cluster_time_ms: u64) -> Vec<(Vec<Waiter>, Envelope)> {
         let mut entries: Vec<(Vec<Waiter>, Envelope)> = Vec::new();
         let (mut room_bytes, mut room_operations) = (0, 0);
-        for (waiter, operation) in self.writes.drain(..) {
+        for (_, waiter, operation) in self.writes.drain(..) {
             let bytes = operation_bytes(&operation);
             if entries.is_empty() || bytes > room_bytes || room_operations == 0 {
                 let envelope = Envelope { version: ENVELOPE_VERSION, cluster_time_ms, commands: Vec::new() };
@@ -96,15 +103,24 @@ mod tests {
     #[test]
     fn writes_of_one_turn_share_entries_up_to_the_bound_and_keep_their_order() {
         let mut batch = Batch::default();
-        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 300, 200, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate()
+        for (sequence, bytes) in [100, 100, BATCH_BYTES_MAX - 200, 100, 2 * BATCH_BYTES_MAX, 1].into_iter().enumerate()
         {
-            batch.add(client(sequence as u64), put(bytes));
+            batch.add(Term(1), client(sequence as u64), put(bytes));
         }
         let entries = batch.take_entries(7);
         let waiters: Vec<Vec<Waiter>> = entries.iter().map(|(waiters, _)| waiters.clone()).collect();
         assert_eq!(waiters, [vec![client(0), client(1)], vec![client(2), client(3)], vec![client(4)], vec![client(5)]]);
         assert!(entries.iter().all(|(waiters, envelope)| waiters.len() == envelope.commands.len()));
         assert!(batch.writes.is_empty());
+    }
+
+    #[test]
+    fn a_write_taken_in_one_term_is_not_proposed_in_another() {
+        let mut batch = Batch::default();
+        batch.add(Term(1), client(1), put(1));
+        batch.add(Term(3), client(2), put(1));
+        assert_eq!(batch.take_stale(Term(3)), [client(1)]);
+        assert_eq!(batch.take_entries(0)[0].0, [client(2)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! applying after a start, records what a directory learns about its cluster.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -13,6 +14,9 @@ use crate::raft::Fetch;
 use super::consensus::ConsensusEvent;
 use super::core::{End, Ender};
 use super::wal::WalEvent;
+
+/// The shortest time between two failed attempts at a segment.
+const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
 /// The inbox of the background thread.
 pub enum BackgroundEvent {
@@ -33,6 +37,8 @@ pub struct BackgroundLoop {
     pub to_wal: Sender<WalEvent>,
     pub to_consensus: Sender<ConsensusEvent>,
     pub ender: Ender,
+    /// After a failure: when a segment is tried again.
+    pub prepare_after: Option<Instant>,
 }
 
 impl BackgroundLoop {
@@ -40,14 +46,7 @@ impl BackgroundLoop {
     pub fn run(mut self) {
         while let Ok(event) = self.inbox.recv() {
             match event {
-                BackgroundEvent::PrepareSegment(job) => match job.run(&*self.disk) {
-                    Ok(segment) => {
-                        let _ = self.to_wal.send(WalEvent::SegmentPrepared { segment });
-                    }
-                    Err(error) => {
-                        return self.ender.end(End::Io(format!("a log segment can't be prepared: {error}")));
-                    }
-                },
+                BackgroundEvent::PrepareSegment(job) => self.prepare(job),
                 BackgroundEvent::Fetch(fetch) => {
                     let entries = self.reader.read(fetch.lo, fetch.hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
                         let (lo, hi) = (fetch.lo, fetch.hi);
@@ -63,6 +62,23 @@ impl BackgroundLoop {
                     }
                 }
                 BackgroundEvent::Stop => return,
+            }
+        }
+    }
+
+    /// A failure is no end: the disk may be full for a while, and the segment in use has room. The wal asks again; in
+    /// vain it asks once a while at most. When it can go on no longer, it makes the segment itself or ends the node.
+    fn prepare(&mut self, job: SegmentJob) {
+        if self.prepare_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
+        match job.run(&*self.disk) {
+            Ok(segment) => {
+                let _ = self.to_wal.send(WalEvent::SegmentPrepared { segment });
+            }
+            Err(error) => {
+                self.prepare_after = Some(Instant::now() + PREPARE_RETRY);
+                log::warn!("a log segment can't be prepared, and the one in use will be full: {error}; make room");
             }
         }
     }

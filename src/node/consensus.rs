@@ -22,6 +22,8 @@ use super::wal::WalEvent;
 
 /// Requests taken in one turn; what is left waits for the next, behind peers and completions.
 const TURN_REQUESTS_MAX: usize = 4096;
+/// The shortest time between two ticks.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// How long a clean stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,8 @@ pub struct ConsensusLoop {
     pub peer_credit: PeerCredit,
     pub tick: Duration,
     pub journal: Journal,
+    /// Called after each change of role, on this thread; it must not block.
+    pub on_role_change: Box<dyn Fn() + Send>,
     pub ender: Ender,
 }
 
@@ -89,6 +93,8 @@ impl ConsensusLoop {
                 self.replica.on_event(now, ReplicaEvent::Tick, &mut effects);
                 tick_at = now + self.tick;
             }
+            // An election or a heartbeat may be due before the tick, and what is committed may wait to be handed out.
+            tick_at = tick_at.min(self.replica.next_deadline(now).max(now + TICK_MIN));
             let taken = requests.len().min(TURN_REQUESTS_MAX);
             for request in requests.drain(..taken) {
                 self.replica.on_event(now, ReplicaEvent::FromNet(request), &mut effects);
@@ -144,7 +150,10 @@ impl ConsensusLoop {
         for fetch in effects.fetches.drain(..) {
             self.background(BackgroundEvent::Fetch(fetch));
         }
-        effects.role_changes.clear();
+        if !effects.role_changes.is_empty() {
+            effects.role_changes.clear();
+            (self.on_role_change)();
+        }
     }
 
     fn wal(&self, event: WalEvent) {

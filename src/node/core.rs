@@ -55,6 +55,8 @@ pub struct CoreParts {
     pub wal_settings: WalSettings,
     pub disk: Arc<dyn Disk>,
     pub data_dir: DataDir,
+    /// Called on the consensus thread after each change of role; it must not block.
+    pub on_role_change: Box<dyn Fn() + Send>,
 }
 
 /// An opened log, before any thread runs: so that a start that fails says so at once.
@@ -106,6 +108,7 @@ impl OpenedCore {
             peer_credit,
             tick,
             journal: Journal::new(id),
+            on_role_change: parts.on_role_change,
             ender: ender.clone(),
         };
         let wal = WalLoop {
@@ -123,19 +126,38 @@ impl OpenedCore {
             inbox: background_inbox,
             to_wal: to_wal.clone(),
             to_consensus: inbox.clone(),
-            ender,
+            ender: ender.clone(),
+            prepare_after: None,
         };
         let threads = vec![
-            spawn(format!("wal-{id}"), move || wal.run())?,
-            spawn(format!("background-{id}"), move || background.run())?,
-            spawn(format!("consensus-{id}"), move || consensus.run())?,
+            spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?,
+            spawn(format!("background-{id}"), ender.clone(), move || background.run())?,
+            spawn(format!("consensus-{id}"), ender, move || consensus.run())?,
         ];
         Ok(Core { inbox, to_wal, to_background, ended, threads })
     }
 }
 
-pub fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(run)
+/// Starts a thread of a node. If it panics the node ends: the others would go on with half of it.
+fn spawn(name: String, ender: Ender, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let watch = PanicWatch { name: name.clone(), ender };
+    std::thread::Builder::new().name(name).spawn(move || {
+        let _watch = watch;
+        run();
+    })
+}
+
+struct PanicWatch {
+    name: String,
+    ender: Ender,
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.ender.end(End::Damaged(format!("the thread {} has panicked, which is a bug", self.name)));
+        }
+    }
 }
 
 /// The running threads.

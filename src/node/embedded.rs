@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, Operation, Random, Revision};
@@ -60,22 +60,48 @@ pub struct EmbeddedCluster {
     starts: u64,
 }
 
+/// Where a node takes what others send it.
+struct Inbox {
+    sender: Sender<ConsensusEvent>,
+    credit: PeerCredit,
+}
+
+impl Inbox {
+    fn put(&self, event: FromNet) -> bool {
+        self.credit.take(event.credit_bytes());
+        self.sender.send(ConsensusEvent::FromNet(event)).is_ok()
+    }
+}
+
 /// Who is reachable, and who waits for answers.
 #[derive(Default)]
 struct Routes {
-    inboxes: RwLock<BTreeMap<NodeId, Sender<ConsensusEvent>>>,
+    inboxes: RwLock<BTreeMap<NodeId, Inbox>>,
     /// Ordered pairs (from, to) that lose everything.
     cut: RwLock<BTreeSet<(NodeId, NodeId)>>,
     clients: RwLock<Vec<Sender<(u64, Reply)>>>,
+    /// Counts the changes of role of all nodes.
+    role_changes: Mutex<u64>,
+    role_changed: Condvar,
 }
 
 impl Routes {
+    fn note_role_change(&self) {
+        *self.role_changes.lock() += 1;
+        self.role_changed.notify_all();
+    }
+
     fn deliver(&self, from: NodeId, to: NodeId, event: FromNet) {
         if self.cut.read().contains(&(from, to)) {
             return;
         }
+        self.deliver_to(to, event);
+    }
+
+    /// What a node learns without anybody sending it; no cut stops it.
+    fn deliver_to(&self, to: NodeId, event: FromNet) {
         if let Some(inbox) = self.inboxes.read().get(&to) {
-            let _ = inbox.send(ConsensusEvent::FromNet(event));
+            inbox.put(event);
         }
     }
 }
@@ -152,15 +178,21 @@ impl EmbeddedCluster {
             },
             disk: data_dir.disk(),
             data_dir,
+            on_role_change: Box::new({
+                let routes = self.routes.clone();
+                move || routes.note_role_change()
+            }),
         })
         .map_err(open)?;
-        self.routes.inboxes.write().insert(id, opened.inbox.clone());
+        let inbox = Inbox { sender: opened.inbox.clone(), credit: PeerCredit::default() };
+        let credit = inbox.credit.clone();
+        self.routes.inboxes.write().insert(id, inbox);
         for peer in self.ids().into_iter().filter(|peer| *peer != id) {
-            let _ = opened.inbox.send(ConsensusEvent::FromNet(FromNet::LinkUp { peer }));
+            self.routes.deliver_to(id, FromNet::LinkUp { peer });
             self.routes.deliver(id, peer, FromNet::LinkUp { peer: id });
         }
         let router = Router { id, routes: self.routes.clone() };
-        let core = opened.start(Arc::new(router), PeerCredit::default())?;
+        let core = opened.start(Arc::new(router), credit)?;
         self.cores.insert(id, core);
         Ok(())
     }
@@ -188,18 +220,14 @@ impl EmbeddedCluster {
     pub fn cut(&self, from: NodeId, to: NodeId) {
         self.routes.cut.write().insert((from, to));
         let why = "the link was cut".to_string();
-        if let Some(inbox) = self.routes.inboxes.read().get(&from) {
-            let _ = inbox.send(ConsensusEvent::FromNet(FromNet::LinkDown { peer: to, why }));
-        }
+        self.routes.deliver_to(from, FromNet::LinkDown { peer: to, why });
     }
 
     /// All links carry again.
     pub fn heal(&self) {
         let cut = std::mem::take(&mut *self.routes.cut.write());
         for (from, to) in cut {
-            if let Some(inbox) = self.routes.inboxes.read().get(&from) {
-                let _ = inbox.send(ConsensusEvent::FromNet(FromNet::LinkUp { peer: to }));
-            }
+            self.routes.deliver_to(from, FromNet::LinkUp { peer: to });
         }
     }
 
@@ -234,20 +262,25 @@ impl EmbeddedCluster {
     pub fn wait_for_leader(&self, timeout: Duration) -> Option<NodeId> {
         let deadline = Instant::now() + timeout;
         loop {
+            let seen = *self.routes.role_changes.lock();
+            let mut is_confirming = false;
             for id in self.ids() {
                 let mut client = self.client(id);
                 client.timeout = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
                 let read = Request::Get { key: Bytes::from_static(b"\0"), revision: None };
                 // A read that is not forwarded is answered only by a leader that has committed in its term.
-                if client.ask(read, false).is_ok() {
-                    return Some(id);
+                match client.ask(read, false) {
+                    Ok(_) => return Some(id),
+                    Err(error) => is_confirming |= error.code == ErrorCode::Timeout,
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let mut changes = self.routes.role_changes.lock();
+            if *changes == seen && !is_confirming {
+                self.routes.role_changed.wait_until(&mut changes, deadline);
+            }
+            if Instant::now() >= deadline {
                 return None;
             }
-            std::thread::sleep(left.min(self.settings.tuning.heartbeat / 4));
         }
     }
 }
@@ -338,9 +371,8 @@ impl EmbeddedClient {
         let origin = Origin { connection: self.connection, sequence: self.sequence };
         let inboxes = self.routes.inboxes.read();
         let inbox = inboxes.get(&self.node);
-        let event = ConsensusEvent::FromNet(FromNet::Request { origin, request, forward });
-        match inbox.map(|inbox| inbox.send(event)) {
-            Some(Ok(())) => Ok(self.sequence),
+        match inbox.map(|inbox| inbox.put(FromNet::Request { origin, request, forward })) {
+            Some(true) => Ok(self.sequence),
             _ => Err(Error::new(ErrorCode::NoLeader, format!("node {} is down", self.node))),
         }
     }

@@ -133,17 +133,14 @@ impl Replica {
 
     /// Ends a turn: proposes and confirms what was collected, applies what is committed, answers what can be.
     pub fn end_turn(&mut self, now: Moment, effects: &mut Effects) {
+        // Before anything is proposed: the same turn may have replaced entries and then won an election.
+        self.answer_replaced(effects);
         self.propose_writes(now, effects);
         self.confirm_reads(now);
         let out = std::mem::take(&mut self.out);
         effects.persists.extend(out.persists);
         effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
         effects.fetches.extend(out.fetches);
-        if let Some(from) = out.truncated_from {
-            for waiter in self.waiting.take_writes_from(from) {
-                reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
-            }
-        }
         for entry in &out.committed {
             self.apply(now, entry, effects);
         }
@@ -183,6 +180,11 @@ impl Replica {
 
     pub fn view(&self) -> raft::View {
         self.raft.view()
+    }
+
+    /// When a tick is useful, at the latest.
+    pub fn next_deadline(&self, now: Moment) -> Moment {
+        self.raft.next_deadline(now)
     }
 
     pub fn has_leader(&self) -> bool {
@@ -240,7 +242,7 @@ impl Replica {
         match admit::judge(view.role, self.leader(), forward) {
             Verdict::Take => {
                 Step::Admitted.pass(format_args!("{origin:?}"));
-                self.batch.add(waiter, request);
+                self.batch.add(view.term, waiter, request);
             }
             Verdict::Forward(leader) => {
                 let is_write = request.is_write();
@@ -260,7 +262,7 @@ impl Replica {
         if self.draining {
             reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && view.term == term {
-            self.batch.add(waiter, request);
+            self.batch.add(term, waiter, request);
         } else {
             reply::answer(waiter, reply::read_failed(self.leader()), &mut effects.net);
         }
@@ -298,10 +300,22 @@ impl Replica {
         }
     }
 
+    /// Entries that another leader has replaced take their writers' hopes with them.
+    fn answer_replaced(&mut self, effects: &mut Effects) {
+        if let Some(from) = self.out.truncated_from.take() {
+            for waiter in self.waiting.take_writes_from(from) {
+                reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
+            }
+        }
+    }
+
     /// Step 4: the turn's writes become log entries, encoded once.
     fn propose_writes(&mut self, now: Moment, effects: &mut Effects) {
         if self.batch.writes.is_empty() {
             return;
+        }
+        for waiter in self.batch.take_stale(self.raft.view().term) {
+            reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
         }
         self.clock.advance(now);
         let deadline = now + self.request_timeout;

@@ -75,6 +75,7 @@ impl Node {
             },
             disk: data_dir.disk(),
             data_dir,
+            on_role_change: Box::new(|| {}),
         })?;
         report(&opened.report);
         let peers = match opened.members() {
