@@ -2,14 +2,12 @@
 //! majority. Nothing per request.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use crate::base::limits::NO_LEADER_REPORT_INTERVAL;
 use crate::base::{Moment, NodeId};
 use crate::net::FromNet;
 
 use super::replica::{Effects, Replica};
-
-const MISSING_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Journal {
     id: NodeId,
@@ -59,13 +57,14 @@ impl Journal {
             return;
         }
         let since = *self.missing_since.get_or_insert(now);
-        if now.since(since) < MISSING_EVERY {
+        if now.since(since) < NO_LEADER_REPORT_INTERVAL {
             return;
         }
         self.missing_since = Some(now);
         let peers: Vec<String> =
             replica.peers_down().map(|(peer, address, why)| format!("node {peer} at {address}: {why}")).collect();
         let missing = if peers.is_empty() { "all peers are connected".to_string() } else { peers.join("; ") };
-        log::warn!("no leader for 5 s; {}; {missing}", replica.why_no_leader());
+        let seconds = NO_LEADER_REPORT_INTERVAL.as_secs();
+        log::warn!("no leader for {seconds} s; {}; {missing}", replica.why_no_leader());
     }
 }
