@@ -73,13 +73,20 @@ impl Inbox {
     }
 }
 
+/// Where answers go, by the slot of the client's connection. A slot is never used again.
+#[derive(Default)]
+struct Clients {
+    made: u32,
+    answers: BTreeMap<u32, Sender<(u64, Reply)>>,
+}
+
 /// Who is reachable, and who waits for answers.
 #[derive(Default)]
 struct Routes {
     inboxes: RwLock<BTreeMap<NodeId, Inbox>>,
     /// Ordered pairs (from, to) that lose everything.
     cut: RwLock<BTreeSet<(NodeId, NodeId)>>,
-    clients: RwLock<Vec<Sender<(u64, Reply)>>>,
+    clients: RwLock<Clients>,
     /// Counts the changes of role of all nodes.
     role_changes: Mutex<u64>,
     role_changed: Condvar,
@@ -117,7 +124,7 @@ impl Outbox for Router {
         for event in events.drain(..) {
             match event {
                 NetEvent::Reply { origin, reply } => {
-                    if let Some(client) = self.routes.clients.read().get(origin.connection.slot as usize) {
+                    if let Some(client) = self.routes.clients.read().answers.get(&origin.connection.slot) {
                         let _ = client.send((origin.sequence, reply));
                     }
                 }
@@ -235,8 +242,9 @@ impl EmbeddedCluster {
     pub fn client(&self, id: NodeId) -> EmbeddedClient {
         let (sender, answers) = unbounded();
         let mut clients = self.routes.clients.write();
-        let slot = u32::try_from(clients.len()).expect("fewer clients than 2^32");
-        clients.push(sender);
+        let slot = clients.made;
+        clients.made = slot.checked_add(1).expect("fewer clients than 2^32");
+        clients.answers.insert(slot, sender);
         let connection = ConnectionId { slot, generation: 0 };
         EmbeddedClient {
             node: id,
@@ -383,6 +391,33 @@ impl EmbeddedClient {
     }
 }
 
+impl Drop for EmbeddedClient {
+    fn drop(&mut self) {
+        self.routes.clients.write().answers.remove(&self.connection.slot);
+    }
+}
+
 fn unexpected(outcome: &Outcome) -> Error {
     unreachable!("a node answered another kind of request: {outcome:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_client_that_is_gone_leaves_nothing_behind() {
+        let disk = MemoryDisk::new();
+        let storage = Storage::Disks(Arc::new(move |_| disk.attach()));
+        let settings = EmbeddedSettings { nodes: 1, storage, tuning: Tuning::default(), seed: 1 };
+        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
+        let mut client = cluster.client(leader);
+        client.put("k", "v").unwrap();
+        assert!(cluster.status(leader, Duration::from_secs(60)).is_some());
+        assert_eq!(cluster.routes.clients.read().answers.len(), 1, "the one that still lives");
+        drop(client);
+        assert!(cluster.routes.clients.read().answers.is_empty());
+    }
 }
