@@ -140,9 +140,7 @@ impl Replica {
         effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
         effects.fetches.extend(out.fetches);
         if let Some(from) = out.truncated_from {
-            for waiter in self.waiting.take_writes_from(from) {
-                reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
-            }
+            self.waiting.on_truncated(from);
         }
         for entry in &out.committed {
             self.apply(now, entry, effects);
@@ -356,6 +354,9 @@ impl Replica {
                         let reply = Reply { result: Ok(outcome), leader: self.leader() };
                         reply::answer(waiter, reply, &mut effects.net);
                     }
+                }
+                for waiter in self.waiting.take_superseded(entry.index, entry.term) {
+                    reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
                 }
             }
             Err(error) => effects.fatal = Some(error),

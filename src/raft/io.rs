@@ -109,7 +109,8 @@ pub struct Outputs {
     /// Leadership was lost before they could be confirmed. Nothing was read: they can be asked again.
     pub reads_failed: Vec<ReadId>,
     pub fetches: Vec<Fetch>,
-    /// Entries from here on were replaced: their proposals certainly never take effect. The lowest of the steps.
+    /// Entries from here on were replaced in this log. Their proposals may still take effect, from another node's log,
+    /// until an entry is committed that rules them out. The lowest of the steps.
     pub truncated_from: Option<LogIndex>,
     pub role_changes: Vec<RoleChange>,
 }
