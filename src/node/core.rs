@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::base::{Members, Moment};
+use crate::base::{Members, Moment, Random};
 use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
@@ -85,7 +85,7 @@ impl OpenedCore {
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
         let OpenedCore { parts, wal, recovered, reader, inbox, receiver, .. } = self;
-        let id = parts.raft.id;
+        let (id, seed) = (parts.raft.id, parts.raft.seed);
         let (to_wal, wal_inbox) = unbounded();
         let (to_background, background_inbox) = unbounded();
         let (ender, ended) = Ender::new();
@@ -96,6 +96,8 @@ impl OpenedCore {
             cluster_name: parts.cluster_name,
             request_timeout: parts.request_timeout,
             started: now,
+            // Half of the numbers are left to count on.
+            forward_id_first: Random::new(seed).next() >> 1,
         };
         let consensus = ConsensusLoop {
             replica: Replica::new(config, recovered, now),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::RwLock;
 
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
@@ -140,7 +140,8 @@ impl EmbeddedCluster {
             }
         };
         let tuning = &self.settings.tuning;
-        let seed = self.settings.seed.wrapping_mul(1000).wrapping_add(u64::from(id.get()));
+        // Another one at each start: what a node numbers by it must not repeat what it numbered before.
+        let seed = Random::new(self.settings.seed ^ self.starts.rotate_left(32)).next() ^ u64::from(id.get());
         let opened = OpenedCore::open(CoreParts {
             raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
             cluster_name: "embedded".to_string(),
@@ -347,10 +348,7 @@ impl EmbeddedClient {
 
     /// The next answer, with its request's number.
     pub fn receive(&mut self, timeout: Duration) -> Option<(u64, Reply)> {
-        match self.answers.recv_timeout(timeout) {
-            Ok(answer) => Some(answer),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.answers.recv_timeout(timeout).ok()
     }
 }
 

@@ -31,6 +31,9 @@ pub struct ReplicaConfig {
     pub cluster_name: String,
     pub request_timeout: Duration,
     pub started: Moment,
+    /// The number of the first request that this start passes on. Another one at each start: the leader may answer
+    /// what was passed on before, and the answer must not find a request of this start.
+    pub forward_id_first: u64,
 }
 
 /// What happens to a replica.
@@ -109,7 +112,7 @@ impl Replica {
             applied: LogIndex::ZERO,
             clock: ClusterClock::default(),
             batch: Batch::default(),
-            waiting: Waiting::default(),
+            waiting: Waiting::new(config.forward_id_first),
             peers: BTreeMap::new(),
             own_address: "".into(),
             draining: false,

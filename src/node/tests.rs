@@ -36,6 +36,10 @@ fn put() -> Request {
     Request::Write(Operation::Put { key: "k".into(), value: "v".into() })
 }
 
+fn get() -> Request {
+    Request::Get { key: "k".into(), revision: None }
+}
+
 /// Node 1 of five, in a cluster that has formed: its log holds the members and nothing else.
 struct Rig {
     replica: Replica,
@@ -44,7 +48,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn start() -> Rig {
+    fn start(forward_id_first: u64) -> Rig {
         let member = |id| Member { id: node(id), instance: Some(instance(id)), address: format!("h:{id}").into() };
         let voters = (1..=5).map(member).collect();
         let members = Members { cluster: ClusterId(1), voters, outgoing: Vec::new(), learners: Vec::new() };
@@ -59,7 +63,7 @@ impl Rig {
         let now = Moment(1_000_000_000);
         let request_timeout = Duration::from_secs(5);
         let config =
-            ReplicaConfig { raft, cluster_name: "test".to_string(), request_timeout, started: now };
+            ReplicaConfig { raft, cluster_name: "test".to_string(), request_timeout, started: now, forward_id_first };
         Rig { replica: Replica::new(config, recovered, now), now, sequence: 0 }
     }
 
@@ -112,6 +116,12 @@ impl Rig {
         }
         assert_eq!(self.replica.view().commit, LogIndex(2), "{:?}", self.replica.view());
     }
+
+    /// A leader of term 2 that is not this node.
+    fn follow(&mut self) {
+        self.receive(2, 2, Body::Heartbeat { commit: LogIndex::ZERO, round: 0 });
+        assert_eq!(self.replica.view().leader, Some(node(2)));
+    }
 }
 
 fn replies(effects: &Effects) -> Vec<(u64, &Reply)> {
@@ -122,13 +132,18 @@ fn replies(effects: &Effects) -> Vec<(u64, &Reply)> {
     effects.net.iter().filter_map(reply).collect()
 }
 
+fn forwarded(effects: &Effects) -> u64 {
+    let id = |event: &NetEvent| if let NetEvent::Forward { id, .. } = event { Some(*id) } else { None };
+    effects.net.iter().find_map(id).expect("it is passed on")
+}
+
 fn code(reply: &Reply) -> Option<ErrorCode> {
     reply.result.as_ref().err().map(|error| error.code)
 }
 
 #[test]
 fn a_write_whose_entry_was_replaced_is_refused_only_once_the_replacement_is_committed() {
-    let mut rig = Rig::start();
+    let mut rig = Rig::start(0);
     rig.lead();
     assert!(replies(&rig.ask(put())).is_empty());
     // Node 2 holds entry 3 of term 2, say: nodes 4 and 5, which hold neither, can elect it when node 3 is gone.
@@ -142,7 +157,7 @@ fn a_write_whose_entry_was_replaced_is_refused_only_once_the_replacement_is_comm
 
 #[test]
 fn a_write_that_was_replaced_here_and_committed_from_another_log_is_acknowledged() {
-    let mut rig = Rig::start();
+    let mut rig = Rig::start(0);
     rig.lead();
     let asked = rig.ask(put());
     let own = asked.persists[0].entries[0].clone();
@@ -155,7 +170,7 @@ fn a_write_that_was_replaced_here_and_committed_from_another_log_is_acknowledged
 
 #[test]
 fn a_write_that_was_replaced_and_never_settled_is_of_unknown_outcome() {
-    let mut rig = Rig::start();
+    let mut rig = Rig::start(0);
     rig.lead();
     rig.ask(put());
     rig.append(3, 3, (2, 2), vec![noop(3, 3)], 2);
@@ -164,4 +179,20 @@ fn a_write_that_was_replaced_and_never_settled_is_of_unknown_outcome() {
     let replies = replies(&late);
     assert_eq!(replies.len(), 1);
     assert_eq!((replies[0].0, code(replies[0].1)), (1, Some(ErrorCode::OutcomeUnknown)));
+}
+
+#[test]
+fn an_answer_to_what_was_passed_on_before_a_restart_reaches_no_client_after_it() {
+    let mut before = Rig::start(1000);
+    before.follow();
+    let old = forwarded(&before.ask(put()));
+    let mut after = Rig::start(2000);
+    after.follow();
+    let new = forwarded(&after.ask(get()));
+    let answer = |id| {
+        let reply = Reply { result: Ok(Outcome::Put { revision: crate::base::Revision(1) }), leader: None };
+        ReplicaEvent::FromNet(FromNet::ForwardReply { from: node(2), id, reply })
+    };
+    assert!(replies(&after.turn(answer(old))).is_empty());
+    assert_eq!(replies(&after.turn(answer(new))).len(), 1);
 }

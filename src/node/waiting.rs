@@ -64,6 +64,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// `forward_id_first`: the number of the first request that is passed on.
+    pub fn new(forward_id_first: u64) -> Waiting {
+        Waiting { forward_id_next: forward_id_first, ..Waiting::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         let writes = self.writes.is_empty() && self.replaced.is_empty();
         writes && self.unconfirmed.is_empty() && self.confirmed.is_empty() && self.forwards.is_empty()
@@ -133,9 +138,10 @@ impl Waiting {
     }
 
     pub fn add_forward(&mut self, forward: PendingForward) -> u64 {
+        let id = self.forward_id_next;
         self.forward_id_next += 1;
-        self.forwards.insert(self.forward_id_next, forward);
-        self.forward_id_next
+        self.forwards.insert(id, forward);
+        id
     }
 
     /// The forward `id`, if it is `from` who was asked.
