@@ -146,7 +146,9 @@ impl Replica {
             self.waiting.on_truncated(from);
         }
         for entry in &out.committed {
-            self.apply(now, entry, effects);
+            if effects.fatal.is_none() {
+                self.apply(now, entry, effects);
+            }
         }
         for ready in out.reads_ready {
             self.waiting.confirm_reads(ready.id, ready.index);
@@ -212,7 +214,9 @@ impl Replica {
         match event {
             FromNet::Request { origin, request, forward } => self.on_request(now, origin, request, forward, effects),
             FromNet::Raft { message } => self.raft.step(now, Input::Message(message), &mut self.out),
-            FromNet::Forwarded { from, id, term, request } => self.on_forwarded(from, id, term, request, effects),
+            FromNet::Forwarded { from, id, term, request } => {
+                self.on_forwarded(now, Waiter::Peer { from, id }, term, request, effects);
+            }
             FromNet::ForwardReply { from, id, reply } => {
                 if let Some(forward) = self.waiting.take_forward(from, id) {
                     reply::answer(forward.waiter, reply, &mut effects.net);
@@ -230,9 +234,7 @@ impl Replica {
     fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
         let waiter = Waiter::Client(origin);
         if request == Request::Status {
-            let reply =
-                Reply { result: Ok(crate::api::Outcome::Status(Box::new(self.status(now)))), leader: self.leader() };
-            return reply::answer(waiter, reply, &mut effects.net);
+            return self.answer_status(now, waiter, effects);
         }
         if self.draining {
             return reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
@@ -253,12 +255,19 @@ impl Replica {
         }
     }
 
+    fn answer_status(&self, now: Moment, waiter: Waiter, effects: &mut Effects) {
+        let result = Ok(crate::api::Outcome::Status(Box::new(self.status(now))));
+        reply::answer(waiter, Reply { result, leader: self.leader() }, &mut effects.net);
+    }
+
     /// A request that another node passes on is taken only by the leader it was meant for, in that term: one that
     /// arrives later could overtake what its client sent after it.
-    fn on_forwarded(&mut self, from: NodeId, id: u64, term: Term, request: Request, effects: &mut Effects) {
-        let waiter = Waiter::Peer { from, id };
+    fn on_forwarded(&mut self, now: Moment, waiter: Waiter, term: Term, request: Request, effects: &mut Effects) {
         let view = self.raft.view();
-        if self.draining {
+        if request == Request::Status {
+            // No node passes it on, but the bytes allow it, and it is no read of the state.
+            self.answer_status(now, waiter, effects);
+        } else if self.draining {
             reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && view.term == term {
             self.batch.add(waiter, request);

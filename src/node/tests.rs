@@ -196,3 +196,25 @@ fn an_answer_to_what_was_passed_on_before_a_restart_reaches_no_client_after_it()
     assert!(replies(&after.turn(answer(old))).is_empty());
     assert_eq!(replies(&after.turn(answer(new))).len(), 1);
 }
+
+#[test]
+fn a_committed_entry_that_cant_be_applied_is_fatal_and_nothing_behind_it_is_applied() {
+    let mut rig = Rig::start(0);
+    let garbage = entry(2, 2, EntryKind::Commands, Bytes::from_static(b"\xff\xff\xff"));
+    let effects = rig.append(2, 2, (1, 1), vec![garbage, noop(3, 2)], 3);
+    let fatal = effects.fatal.expect("no node may skip it");
+    assert_eq!(fatal.index, LogIndex(2));
+}
+
+#[test]
+fn a_peer_that_passes_on_a_status_gets_one() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let request = Request::Status;
+    let forwarded = FromNet::Forwarded { from: node(2), id: 7, term: Term(2), request };
+    let effects = rig.turn(ReplicaEvent::FromNet(forwarded));
+    let status = |event: &NetEvent| {
+        matches!(event, NetEvent::ForwardReply { id: 7, reply: Reply { result: Ok(Outcome::Status(_)), .. }, .. })
+    };
+    assert!(effects.net.iter().any(status), "{:?}", effects.net);
+}
