@@ -47,6 +47,20 @@ impl Ender {
     }
 }
 
+/// Ends the node when its thread panics. The program aborts before that (`cli::node`); who embeds a node need not.
+struct EndOnPanic {
+    thread: String,
+    ender: Ender,
+}
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.ender.end(End::Io(format!("the thread {} has panicked", self.thread)));
+        }
+    }
+}
+
 /// What a core is made of.
 pub struct CoreParts {
     pub raft: raft::Config,
@@ -125,19 +139,28 @@ impl OpenedCore {
             inbox: background_inbox,
             to_wal: to_wal.clone(),
             to_consensus: inbox.clone(),
-            ender,
+            ender: ender.clone(),
         };
         let threads = vec![
-            spawn(format!("wal-{id}"), move || wal.run())?,
-            spawn(format!("background-{id}"), move || background.run())?,
-            spawn(format!("consensus-{id}"), move || consensus.run())?,
+            spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?,
+            spawn(format!("background-{id}"), ender.clone(), move || background.run())?,
+            spawn(format!("consensus-{id}"), ender.clone(), move || consensus.run())?,
         ];
-        Ok(Core { inbox, to_wal, to_background, ended, threads })
+        Ok(Core { inbox, to_wal, to_background, ender, ended, threads })
     }
 }
 
-pub fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(run)
+/// Starts a thread of a node: if it panics, the node ends.
+pub fn spawn<T: Send + 'static>(
+    name: String,
+    ender: Ender,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
+    let guard = EndOnPanic { thread: name.clone(), ender };
+    std::thread::Builder::new().name(name).spawn(move || {
+        let _guard = guard;
+        run()
+    })
 }
 
 /// The running threads.
@@ -145,6 +168,8 @@ pub struct Core {
     pub inbox: Sender<ConsensusEvent>,
     to_wal: Sender<WalEvent>,
     to_background: Sender<BackgroundEvent>,
+    /// For threads beside these that may have to end the node.
+    pub ender: Ender,
     pub ended: Receiver<End>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -171,5 +196,18 @@ impl Core {
                 log::error!("a thread of this node has panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_ends_the_node() {
+        let (ender, ended) = Ender::new();
+        let thread = spawn("wal-7".to_string(), ender, || panic!("as a test")).unwrap();
+        assert!(thread.join().is_err());
+        assert_eq!(ended.try_recv(), Ok(End::Io("the thread wal-7 has panicked".to_string())));
     }
 }
