@@ -178,6 +178,11 @@ impl Replica {
         self.waiting.is_empty() && self.batch.writes.is_empty() && self.batch.reads.is_empty()
     }
 
+    /// Whether committed entries are at hand that a turn had no room for: the next tick goes on with them.
+    pub fn has_more_to_apply(&self) -> bool {
+        self.raft.has_undelivered()
+    }
+
     /// Answers everything that still waits; the node stops.
     pub fn give_up(&mut self, effects: &mut Effects) {
         let expired = self.waiting.take_all();

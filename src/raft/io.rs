@@ -24,6 +24,7 @@
 //! 4. `committed` is in order and without gaps. It may run ahead of the local fsync: a majority holds it.
 //! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
 //! 6. `now` never goes back. `Tick` comes at least every `Config::heartbeat / 2` or so; nothing is timed otherwise.
+//!    While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded number of bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
