@@ -100,6 +100,9 @@ impl ConsensusLoop {
                 self.replica.on_event(now, ReplicaEvent::FromNet(request), &mut effects);
             }
             self.replica.end_turn(now, &mut effects);
+            if self.replica.has_more_to_apply() {
+                tick_at = now;
+            }
             self.journal.on_turn(now, &self.replica, &effects);
             if let Some(error) = effects.fatal.take() {
                 return self.ender.end(End::Damaged(error.to_string()));
