@@ -92,6 +92,7 @@ pub enum FromNet {
     /// What was sent to `peer` may be lost: the link broke, was never there, or its queue overflowed. Also for each failed dial.
     LinkDown {
         peer: NodeId,
+        /// Names neither the node nor its address: whoever shows it does.
         why: String,
     },
 }

@@ -176,17 +176,16 @@ impl Net {
     /// The link is gone, or never came up: consensus is told, and it is dialed again after a pause.
     fn lose_link(&mut self, peer: NodeId, reason: CloseReason, why: &str) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        let why = format!("node {peer} at {}: {why}", link.address);
         let connection = link.connection();
         let pause = link.backoff.pause(&mut self.random);
         link.state = LinkState::Waiting { until: self.now + pause };
         link.queue = LinkQueue::new(self.limits.link_queue_bytes_max);
         link.stalled_since = None;
-        log::debug!("net: no link to {why}");
+        log::debug!("net: no link to node {peer} at {}: {why}", link.address);
         if let Some(connection) = connection {
             self.close(connection, reason);
         }
-        (self.deliver)(FromNet::LinkDown { peer, why });
+        (self.deliver)(FromNet::LinkDown { peer, why: why.to_string() });
     }
 
     // ---- our side of a link --------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ impl ConsensusLoop {
     }
 
     fn on_peer(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
-        self.journal.on_net(&event);
+        self.journal.on_net(&event, &self.replica);
         self.peer_credit.give_back(event.credit_bytes());
         self.replica.on_event(now, ReplicaEvent::FromNet(event), effects);
     }

@@ -213,6 +213,11 @@ impl Replica {
         }
     }
 
+    /// Where a peer is reached, as the configuration has it.
+    pub fn peer_address(&self, peer: NodeId) -> Option<&str> {
+        self.peers.get(&peer).map(|peer| &*peer.address)
+    }
+
     /// Peers that are not heard from, and why: for the operator's log.
     pub fn peers_down(&self) -> impl Iterator<Item = (NodeId, &str, &str)> {
         self.peers
