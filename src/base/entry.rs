@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::limits::ENTRY_OVERHEAD_BYTES;
 use super::{LogIndex, NodeId, Term};
 
 /// One entry of the replicated log. Cloning shares `data`.
@@ -19,7 +20,7 @@ pub struct Entry {
 impl Entry {
     /// What this entry costs in memory and on the wire, in bytes; an upper bound that every budget uses.
     pub fn cost_bytes(&self) -> usize {
-        self.data.len() + 32
+        self.data.len() + ENTRY_OVERHEAD_BYTES
     }
 }
 

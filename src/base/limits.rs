@@ -41,6 +41,8 @@ pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LINE_BYTES_MAX: usize = 4 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + 64;
 /// Longest first frame of a peer (its hello). Reached: closed and counted.
 pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// What an entry costs in memory and on the wire beside its data, in bytes, at most: what every budget reckons with.
+pub const ENTRY_OVERHEAD_BYTES: usize = 32;
 /// Entries in one append message are cut at this many bytes; one larger entry goes alone.
 pub const APPEND_BYTES_MAX: usize = 256 * 1024;
 /// Most entries in one append message, whatever their size. Reached: the link is closed and counted.
@@ -127,6 +129,23 @@ pub const PERSIST_STALL: Duration = Duration::from_secs(2);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of entries read from the segments at once.
 pub const FETCH_BYTES_MAX: usize = 1024 * 1024;
+
+// ---- the node's own work (not settings) --------------------------------------------------------------------
+
+/// Clients' requests that one turn of the consensus thread takes. Reached: the rest come next turn, behind peers and
+/// completions.
+pub const TURN_REQUESTS_MAX: usize = 4096;
+/// The shortest time between two ticks of the consensus thread, whatever is due.
+pub const TICK_MIN: Duration = Duration::from_millis(1);
+/// A clean stop waits for answers that are under way. Reached: they are answered as they stand.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+/// How often an operator is told that there is still no leader, and who is missing.
+pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Connections that the system may have accepted before the net thread does. Reached: it lets them try again.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Descriptors that are not clients' connections: files, peers, the poll, standard streams. Fewer than this and one
+/// more: the node does not start.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
 
 // ---- disk --------------------------------------------------------------------------------------------------
 

@@ -5,19 +5,18 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire;
+use crate::wire::{self, FRAME_HEADER_BYTES};
 
-pub const FRAME_PREFIX_BYTES: usize = 4;
 /// Frames up to this size are copied out of the input; a larger one takes the input's memory with it.
 const SMALL_FRAME_BYTES: usize = 4 * 1024;
 
 /// A drained buffer above this size is given back, so that an idle connection keeps next to nothing.
 const KEPT_BUFFER_BYTES: usize = 4 * 1024;
 
-/// How many bytes the frame at the head of `input` will have with its prefix; 0 if that is not known.
+/// How many bytes the frame at the head of `input` will have with its header; 0 if that is not known.
 pub fn announced_bytes(input: &BytesMut, frame_bytes_max: usize) -> usize {
-    match input.first_chunk::<FRAME_PREFIX_BYTES>() {
-        Some(&prefix) => (u32::from_be_bytes(prefix) as usize).min(frame_bytes_max) + FRAME_PREFIX_BYTES,
+    match input.first_chunk::<FRAME_HEADER_BYTES>() {
+        Some(&prefix) => (u32::from_be_bytes(prefix) as usize).min(frame_bytes_max) + FRAME_HEADER_BYTES,
         None => 0,
     }
 }

@@ -1,6 +1,6 @@
 //! One client's conversation, without its socket: bytes in, requests out; answers in, bytes out, in request order.
 //!
-//! Sans-I/O and deterministic, so that the simulator runs it too: no clock, no socket, no poll.
+//! Sans-I/O and deterministic, so that a simulator can run it too: no clock, no socket, no poll.
 //!
 //! ```text
 //! Undecided --0x00 0x01--> Frames --first frame is a hello--> not a session any more (see Turn::Hello)
@@ -127,7 +127,7 @@ impl Session {
 
     /// Whether the frame that has begun may be a peer's hello, which has less time than others.
     pub fn may_be_hello(&self) -> bool {
-        self.mode == Mode::FirstFrame && self.announced_bytes() <= input::FRAME_PREFIX_BYTES + HELLO_BYTES_MAX
+        self.mode == Mode::FirstFrame && self.announced_bytes() <= wire::FRAME_HEADER_BYTES + HELLO_BYTES_MAX
     }
 
     /// Whether the first byte has told that this is a client's line, or a whole frame has.

@@ -52,13 +52,16 @@ impl Batch {
     }
 }
 
+/// What the envelope adds to a command of one operation, in bytes, at most while its empty fields are empty.
+const COMMAND_OVERHEAD_BYTES: usize = 32;
+
 /// What an operation weighs in an entry: its bytes and what the envelope adds.
 fn operation_bytes(operation: &Operation) -> usize {
     let bytes = match operation {
         Operation::Put { key, value } => key.len() + value.len(),
         Operation::Delete { key } => key.len(),
     };
-    bytes + 32
+    bytes + COMMAND_OVERHEAD_BYTES
 }
 
 /// What a node does with a request, by its place in the cluster.

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use crate::api::Outcome;
-use crate::base::limits::ENVELOPE_VERSION;
 use crate::base::{Entry, EntryKind, LogIndex, Members, Step};
 use crate::kv::{OperationResult, Store};
 use crate::wire;
@@ -38,10 +37,6 @@ pub fn apply(store: &mut Store, entry: &Entry) -> Result<Applied, ApplyError> {
         }
         EntryKind::Commands => {
             let envelope = wire::decode_envelope(entry.data.clone()).map_err(fail)?;
-            if envelope.version != ENVELOPE_VERSION {
-                let version = envelope.version;
-                return Err(fail(format!("its version is {version}, and this program knows {ENVELOPE_VERSION}")));
-            }
             let outcomes = envelope.commands.iter().map(|command| outcome(&store.apply(command))).collect();
             Step::Applied.pass(format_args!("entry {}", entry.index));
             Ok(Applied { outcomes, members: None, cluster_time_ms: Some(envelope.cluster_time_ms) })

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::base::limits::{DRAIN_DEADLINE, TICK_MIN, TURN_REQUESTS_MAX};
 use crate::base::{Entry, LogIndex, Moment, PersistSeq};
 use crate::net::{FromNet, NetEvent, Outbox, PeerCredit};
 
@@ -19,13 +20,6 @@ use super::core::{End, Ender};
 use super::journal::Journal;
 use super::replica::{Effects, Replica, ReplicaEvent};
 use super::wal::WalEvent;
-
-/// Requests taken in one turn; what is left waits for the next, behind peers and completions.
-const TURN_REQUESTS_MAX: usize = 4096;
-/// The shortest time between two ticks.
-const TICK_MIN: Duration = Duration::from_millis(1);
-/// How long a clean stop waits for answers that are under way.
-const DRAIN: Duration = Duration::from_secs(1);
 
 /// The inbox of the consensus thread.
 #[derive(Debug)]
@@ -84,7 +78,7 @@ impl ConsensusLoop {
                     }
                     ConsensusEvent::Stop => {
                         self.replica.on_event(now, ReplicaEvent::Drain, &mut effects);
-                        stop_at = Some(now + DRAIN);
+                        stop_at = Some(now + DRAIN_DEADLINE);
                     }
                     ConsensusEvent::Abandon => return,
                 }

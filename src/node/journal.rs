@@ -2,16 +2,14 @@
 //! majority. Nothing per request.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use log::Level;
 
+use crate::base::limits::NO_LEADER_REPORT_INTERVAL;
 use crate::base::{Moment, NodeId, Role};
 use crate::net::FromNet;
 
 use super::replica::{Effects, Replica};
-
-const MISSING_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Journal {
     id: NodeId,
@@ -71,7 +69,7 @@ impl Journal {
             return;
         }
         let leaderless = self.leaderless.get_or_insert(Leaderless { since: now, reported: now });
-        if now.since(leaderless.reported) < MISSING_EVERY {
+        if now.since(leaderless.reported) < NO_LEADER_REPORT_INTERVAL {
             return;
         }
         leaderless.reported = now;

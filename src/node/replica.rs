@@ -1,7 +1,7 @@
 //! The node without its threads: an event goes in, effects come out.
 //!
-//! Owns the Raft state, the key-value state and everything that waits. Runs on the consensus thread, in the embedded
-//! cluster and in the simulator alike. It touches no clock, socket, file or thread.
+//! Owns the Raft state, the key-value state and everything that waits. Runs on the consensus thread, of a real node
+//! and of an embedded one alike. It touches no clock, socket, file or thread, so that a simulator can run it too.
 //!
 //! A turn: any number of [`Replica::on_event`], then one [`Replica::end_turn`], which proposes what was collected,
 //! applies what is committed and answers what can be answered.

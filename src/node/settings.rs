@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::NodeId;
 use crate::base::limits as bounds;
+use crate::base::{InstanceId, Members, NodeId};
 use crate::net::NetLimits;
+use crate::raft;
 
 /// Everything a node is started with. The command line makes one; programs that embed a node do, too.
 #[derive(Clone, Debug)]
@@ -70,14 +71,8 @@ impl Default for Tuning {
 
 impl Tuning {
     /// The part that consensus is told.
-    pub(crate) fn raft_config(
-        &self,
-        id: NodeId,
-        instance: crate::base::InstanceId,
-        bootstrap: crate::base::Members,
-        seed: u64,
-    ) -> crate::raft::Config {
-        crate::raft::Config {
+    pub(super) fn raft_config(&self, id: NodeId, instance: InstanceId, bootstrap: Members, seed: u64) -> raft::Config {
+        raft::Config {
             id,
             instance,
             bootstrap,

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 
+use crate::base::limits::{DESCRIPTORS_RESERVED, LISTEN_BACKLOG};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId};
 use crate::disk::{DataDir, OpenError, RecoveryReport, WalSettings, Wanted, random_u128};
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
@@ -13,9 +14,6 @@ use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCre
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, End, OpenedCore, spawn};
 use super::settings::Settings;
-
-/// Descriptors that are not clients' connections: files, peers, the poll, standard streams.
-const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// A start that failed, in one line that says how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -212,7 +210,7 @@ fn listen_on(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
     // A restarted node takes its port back although old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(4096)?;
+    socket.listen(LISTEN_BACKLOG)?;
     Ok(socket.into())
 }
 

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 /// Bytes of a frame's length.
-const HEADER_BYTES: usize = 4;
+pub const FRAME_HEADER_BYTES: usize = 4;
 
 /// A length that no frame has. The connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ impl From<prost::DecodeError> for BadFrame {
 /// Takes the next complete frame, without its length, off the front of `buffer`. `None`: more must arrive first;
 /// nothing is reserved for it, so that an announcement costs no memory. `max`: bytes without the length.
 pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
-    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+    let Some(header) = buffer.first_chunk::<FRAME_HEADER_BYTES>() else {
         return Ok(None);
     };
     let announced = u32::from_be_bytes(*header) as usize;
@@ -51,17 +51,17 @@ pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Fr
     if announced > max {
         return Err(FrameError::TooLong { announced, max });
     }
-    if buffer.len() - HEADER_BYTES < announced {
+    if buffer.len() - FRAME_HEADER_BYTES < announced {
         return Ok(None);
     }
-    buffer.advance(HEADER_BYTES);
+    buffer.advance(FRAME_HEADER_BYTES);
     Ok(Some(buffer.split_to(announced).freeze()))
 }
 
 /// Appends `message` as a frame.
 pub(super) fn put_frame(message: &impl Message, out: &mut BytesMut) {
     let length = message.encoded_len();
-    out.reserve(HEADER_BYTES + length);
+    out.reserve(FRAME_HEADER_BYTES + length);
     out.put_u32(u32::try_from(length).expect("callers check FRAME_BYTES_MAX for whatever can be large"));
     message.encode(out).expect("a BytesMut grows as needed");
 }

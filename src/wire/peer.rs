@@ -12,7 +12,9 @@ use super::frame::{BadFrame, put_frame};
 use super::generated::{self as proto, consensus::Body as ProtoBody, peer_frame::Frame};
 use super::{client, convert, walk};
 use crate::api::{Reply, Request};
-use crate::base::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use crate::base::limits::{
+    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX,
+};
 use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Term};
 use crate::raft::{Body, Message};
 
@@ -20,8 +22,8 @@ use crate::raft::{Body, Message};
 const MAGIC: u64 = u64::from_le_bytes(*b"raftkv\0P");
 const MAGIC_TAG: u8 = 0x09;
 
-// An entry costs at least 32 bytes: whoever cuts appends at their bytes never passes the limit on their number.
-const _: () = assert!(APPEND_BYTES_MAX / 32 < APPEND_ENTRIES_MAX);
+// Every entry costs this much: whoever cuts appends at their bytes never passes the limit on their number.
+const _: () = assert!(APPEND_BYTES_MAX / ENTRY_OVERHEAD_BYTES < APPEND_ENTRIES_MAX);
 
 /// A node, as it introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
