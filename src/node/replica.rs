@@ -194,11 +194,6 @@ impl Replica {
         self.raft.view()
     }
 
-    /// When a tick is useful, at the latest.
-    pub fn next_deadline(&self, now: Moment) -> Moment {
-        self.raft.next_deadline(now)
-    }
-
     pub fn has_leader(&self) -> bool {
         self.raft.view().leader.is_some()
     }
@@ -258,7 +253,7 @@ impl Replica {
         let view = self.raft.view();
         match admit::judge(view.role, self.leader(), forward) {
             Verdict::Take => {
-                Step::Admitted.pass(format_args!("{origin:?}"));
+                Step::Admitted.pass(format_args!("{waiter:?}"));
                 self.batch.add(view.term, waiter, request);
             }
             Verdict::Forward(leader) => {
@@ -286,9 +281,10 @@ impl Replica {
         } else if self.draining {
             reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && view.term == term {
+            Step::Admitted.pass(format_args!("{waiter:?}"));
             self.batch.add(term, waiter, request);
         } else {
-            reply::answer(waiter, reply::read_failed(self.leader()), &mut effects.net);
+            reply::answer(waiter, reply::forwarded_too_late(self.leader()), &mut effects.net);
         }
     }
 
@@ -474,12 +470,12 @@ impl ClusterClock {
     fn advance(&mut self, now: Moment) {
         let elapsed = self.at.map_or(Duration::ZERO, |at| now.since(at));
         if elapsed > Self::ADVANCE_MAX {
-            self.stamp_ms += Self::ADVANCE_MAX.as_millis() as u64;
+            self.stamp_ms = self.stamp_ms.saturating_add(Self::ADVANCE_MAX.as_millis() as u64);
             self.at = Some(now);
         } else {
             // The part of a millisecond that is left counts next time.
             let whole_ms = elapsed.as_millis() as u64;
-            self.stamp_ms += whole_ms;
+            self.stamp_ms = self.stamp_ms.saturating_add(whole_ms);
             self.at = Some(self.at.map_or(now, |at| at + Duration::from_millis(whole_ms)));
         }
     }
@@ -499,6 +495,9 @@ impl ClusterClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ErrorCode;
+    use crate::base::{InstanceId, Member, Operation};
+    use crate::node::settings::Tuning;
 
     #[test]
     fn cluster_time_never_goes_back_and_never_leaps() {
@@ -522,5 +521,37 @@ mod tests {
             clock.advance(start + Duration::from_micros(100 * step));
         }
         assert_eq!(clock.now_ms(), 1);
+    }
+
+    fn follower() -> Replica {
+        let id = |id| NodeId::new(id).unwrap();
+        let member = |number| Member { id: id(number), instance: None, address: "h:1".into() };
+        let voters = vec![member(1), member(2), member(3)];
+        let bootstrap = Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] };
+        let config = ReplicaConfig {
+            raft: Tuning::default().raft_config(id(1), InstanceId(1), bootstrap, 1),
+            cluster_name: "test".to_string(),
+            request_timeout: Duration::from_secs(5),
+            forward_id_first: 1,
+            started: Moment::ZERO,
+        };
+        Replica::new(config, raft::Recovered::default(), Moment::ZERO)
+    }
+
+    #[test]
+    fn what_is_passed_on_to_a_node_that_does_not_lead_is_refused_for_certain() {
+        let from = NodeId::new(2).unwrap();
+        let write = Request::Write(Operation::Delete { key: "k".into() });
+        let read = Request::Get { key: "k".into(), revision: None };
+        for request in [write, read] {
+            let (mut replica, mut effects) = (follower(), Effects::default());
+            let event = FromNet::Forwarded { from, id: 7, term: Term(1), request };
+            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
+            replica.end_turn(Moment::ZERO, &mut effects);
+            let [NetEvent::ForwardReply { to, id: 7, reply }] = &effects.net[..] else { panic!("{:?}", effects.net) };
+            let error = reply.result.as_ref().unwrap_err();
+            assert_eq!((*to, error.code), (from, ErrorCode::NoLeader));
+            assert!(error.message.contains("nothing was done"), "{}", error.message);
+        }
     }
 }

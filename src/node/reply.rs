@@ -78,6 +78,12 @@ pub fn read_expired(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::Timeout, "no majority confirmed the read in time; try again", leader)
 }
 
+/// A request that another node passed on to this one, which does not lead in the term that it was meant for.
+pub fn forwarded_too_late(leader: Option<Leader>) -> Reply {
+    let message = "the node that was taken for the leader does not lead any more; nothing was done, try again";
+    Reply::refused(ErrorCode::NoLeader, message, leader)
+}
+
 /// A read that was waiting when leadership was lost.
 pub fn read_failed(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::NoLeader, "this node lost its leadership before the read; try again", leader)

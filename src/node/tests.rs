@@ -40,6 +40,12 @@ fn get() -> Request {
     Request::Get { key: "k".into(), revision: None }
 }
 
+fn members() -> Members {
+    let member = |id| Member { id: node(id), instance: Some(instance(id)), address: format!("h:{id}").into() };
+    let voters = (1..=5).map(member).collect();
+    Members { cluster: ClusterId(1), voters, outgoing: Vec::new(), learners: Vec::new() }
+}
+
 /// Node 1 of five, in a cluster that has formed: its log holds the members and nothing else.
 struct Rig {
     replica: Replica,
@@ -49,17 +55,18 @@ struct Rig {
 
 impl Rig {
     fn start(forward_id_first: u64) -> Rig {
-        let member = |id| Member { id: node(id), instance: Some(instance(id)), address: format!("h:{id}").into() };
-        let voters = (1..=5).map(member).collect();
-        let members = Members { cluster: ClusterId(1), voters, outgoing: Vec::new(), learners: Vec::new() };
         let log = LogTail {
             term_runs: vec![(LogIndex(1), Term(1))],
             last_index: LogIndex(1),
-            entries: vec![entry(1, 1, EntryKind::Members, members.encode())],
+            entries: vec![entry(1, 1, EntryKind::Members, members().encode())],
         };
         let hard_state = HardState { term: Term(1), vote: None };
-        let recovered = Recovered { hard_state, log, members: vec![(LogIndex(1), Arc::new(members.clone()))] };
-        let raft = super::settings::Tuning::default().raft_config(node(1), instance(1), members, 1);
+        let members = vec![(LogIndex(1), Arc::new(members()))];
+        Rig::recovered(Recovered { hard_state, log, members }, forward_id_first)
+    }
+
+    fn recovered(recovered: Recovered, forward_id_first: u64) -> Rig {
+        let raft = super::settings::Tuning::default().raft_config(node(1), instance(1), members(), 1);
         let now = Moment(1_000_000_000);
         let request_timeout = Duration::from_secs(5);
         let config =
@@ -217,4 +224,63 @@ fn a_peer_that_passes_on_a_status_gets_one() {
         matches!(event, NetEvent::ForwardReply { id: 7, reply: Reply { result: Ok(Outcome::Status(_)), .. }, .. })
     };
     assert!(effects.net.iter().any(status), "{:?}", effects.net);
+}
+
+#[test]
+fn a_write_that_was_passed_on_in_another_term_is_refused_and_never_proposed() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    for (term, is_taken) in [(1, false), (3, false), (2, true)] {
+        let forwarded = FromNet::Forwarded { from: node(2), id: term, term: Term(term), request: put() };
+        let effects = rig.turn(ReplicaEvent::FromNet(forwarded));
+        let refused = |event: &NetEvent| match event {
+            NetEvent::ForwardReply { reply, .. } => code(reply) == Some(ErrorCode::NoLeader),
+            _ => false,
+        };
+        assert_eq!(effects.net.iter().any(refused), !is_taken, "term {term}: {:?}", effects.net);
+        assert_eq!(!effects.persists.is_empty(), is_taken, "term {term}");
+    }
+}
+
+#[test]
+fn the_directory_learns_its_cluster_only_once_the_entry_that_names_it_is_durable_here() {
+    let mut rig = Rig::recovered(Recovered::default(), 0);
+    let entries = vec![entry(1, 1, EntryKind::Members, members().encode())];
+    let append = Body::Append {
+        prev_index: LogIndex::ZERO,
+        prev_term: Term::ZERO,
+        entries,
+        commit: LogIndex(1), // a majority holds it, and this node is not among them yet
+        round: 0,
+    };
+    let message = Message { from: node(2), to: node(1), instance: instance(2), term: Term(1), body: append };
+    let mut effects = Effects::default();
+    rig.replica.on_event(rig.now, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
+    rig.replica.end_turn(rig.now, &mut effects);
+    assert!(effects.members.is_some(), "it is applied");
+    assert_eq!(effects.record_cluster, None);
+    let seq = effects.persists.last().expect("it is persisted").seq;
+    rig.replica.on_event(rig.now, ReplicaEvent::Persisted { seq }, &mut effects);
+    rig.replica.end_turn(rig.now, &mut effects);
+    assert_eq!(effects.record_cluster, Some(ClusterId(1)));
+}
+
+#[test]
+fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let mut effects = Effects::default();
+    for (sequence, request) in [(1, put()), (2, get())] {
+        let origin = Origin { connection: CLIENT, sequence };
+        let request = FromNet::Request { origin, request, forward: true };
+        rig.replica.on_event(rig.now, ReplicaEvent::FromNet(request), &mut effects);
+    }
+    let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0 };
+    let message = Message { from: node(3), to: node(1), instance: instance(3), term: Term(5), body };
+    rig.replica.on_event(rig.now, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
+    rig.replica.end_turn(rig.now, &mut effects);
+    let mut answered: Vec<_> = replies(&effects).iter().map(|(sequence, reply)| (*sequence, code(reply))).collect();
+    answered.sort_unstable_by_key(|(sequence, _)| *sequence);
+    assert_eq!(answered, [(1, Some(ErrorCode::NoLeader)), (2, Some(ErrorCode::NoLeader))]);
+    assert!(rig.replica.is_idle());
 }
