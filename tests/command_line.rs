@@ -3,11 +3,12 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use common::{Processes, RAFTKV};
+use raftkv::base::limits::VALUE_BYTES_MAX;
 
 fn run(arguments: &[&str]) -> Output {
     run_with_input(arguments, b"")
@@ -52,6 +53,11 @@ fn scripts_put_get_delete_and_list() {
     let json = at(&["get", "in", "--json"]);
     assert_eq!(json.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&json.stdout).contains(r#"from\nstdin"#), "{json:?}");
+
+    // A value that is too large is refused alike, wherever it comes from.
+    let large = run_with_input(&["put", "in", "-", "--server", &servers], &vec![b'v'; VALUE_BYTES_MAX + 1]);
+    assert_eq!(large.status.code(), Some(1), "{large:?}");
+    assert!(String::from_utf8_lossy(&large.stderr).contains("value_too_large"), "{large:?}");
 
     // Refused, and says why; the key is too large.
     let refused = at(&["put", &"k".repeat(5000), "v"]);
@@ -126,6 +132,41 @@ fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     let name = segments[0].file_name().unwrap().to_str().unwrap();
     start(&["--id", "1", "--listen", &free, "--data-dir", &used], 11, &[name]);
     assert_eq!(fs::read(&segments[0]).unwrap(), bytes, "a refused start changed the log");
+}
+
+#[test]
+fn a_wrong_option_names_what_it_may_be_and_a_wrong_variable_itself() {
+    let says = |mut command: Command| {
+        let output = command.output().expect("raftkv starts");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let mut wrong_variable = Command::new(RAFTKV);
+    wrong_variable.args(["get", "a"]).env("RAFTKV_SERVERS", "localhost");
+    assert!(says(wrong_variable).contains("RAFTKV_SERVERS"));
+    let mut wrong_level = Command::new(RAFTKV);
+    wrong_level.args(["node", "--id", "1", "--log-level", "loud"]);
+    assert!(says(wrong_level).contains("debug"));
+}
+
+#[test]
+fn a_second_demo_on_a_directory_is_refused() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = directory.path().display().to_string();
+    let mut first = Command::new(RAFTKV)
+        .args(["demo", "--nodes", "1", "--data-dir", &folder])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    first.stdin.as_mut().unwrap().write_all(b"PUT a 1\n").unwrap();
+    first.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).expect("the first demo answers");
+    let second = run(&["demo", "--nodes", "1", "--data-dir", &folder]);
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another demo runs there"), "{second:?}");
+    drop(first.stdin.take());
+    assert_eq!(first.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -101,6 +101,14 @@ fn the_prompt_edits_remembers_completes_and_follows_the_leader() {
     terminal.type_in("GET fruit\r");
     terminal.expect("ripe apple");
 
+    // Lines that were pasted are commands each: by a terminal that marks a paste, and by one that does not.
+    terminal.type_in("\x1b[200~PUT pasted one\nGET pasted\n\x1b[201~\r");
+    terminal.expect("OK\r\none\r\n");
+    terminal.type_in("PUT pasted two\rGET pasted\rPUT pasted three\rGET pasted\r");
+    for answer in ["OK\r\n", "\ntwo\r\n", "OK\r\n", "\nthree\r\n"] {
+        terminal.expect(answer);
+    }
+
     // What a terminal must not see is quoted.
     terminal.type_in("PUT bell \"\\x07\\x1b[2J\"\r");
     terminal.expect("OK");

@@ -135,8 +135,6 @@ pub const FETCH_BYTES_MAX: usize = 1024 * 1024;
 /// Clients' requests that one turn of the consensus thread takes. Reached: the rest come next turn, behind peers and
 /// completions.
 pub const TURN_REQUESTS_MAX: usize = 4096;
-/// The shortest time between two ticks of the consensus thread, whatever is due.
-pub const TICK_MIN: Duration = Duration::from_millis(1);
 /// A clean stop waits for answers that are under way. Reached: they are answered as they stand.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.

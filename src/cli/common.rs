@@ -12,7 +12,7 @@ use crate::client::{Client, ClientSettings};
 pub struct ServerArgs {
     /// Nodes to ask, separated by commas; one is enough, it names the others
     #[arg(long = "server", value_name = "HOST:PORT,...", env = "RAFTKV_SERVERS", value_delimiter = ',')]
-    #[arg(default_value = "127.0.0.1:5001")]
+    #[arg(default_value = "127.0.0.1:5001", value_parser = server)]
     pub servers: Vec<Address>,
 
     #[command(flatten)]
@@ -44,6 +44,11 @@ impl ServerArgs {
     pub fn client(&self) -> Client {
         Client::new(addresses(&self.servers), self.answers.settings())
     }
+}
+
+/// The variable is named too: who set it long ago does not see it in the command.
+fn server(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|why| format!("{why} (--server or RAFTKV_SERVERS)"))
 }
 
 pub fn addresses(servers: &[Address]) -> Vec<String> {

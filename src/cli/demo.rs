@@ -1,6 +1,6 @@
 //! `raftkv demo`: a whole cluster on this machine, and a prompt on it.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,8 @@ struct Stage {
     nodes: Nodes,
     temporary: Option<TempDir>,
     terminal: Option<Termios>,
+    /// Locked while the demo runs: a second one on the same folder would take the first one's cluster for its own.
+    folder: Option<File>,
 }
 
 impl Stage {
@@ -120,7 +122,7 @@ fn watch_signals(stage: &Arc<Mutex<Stage>>, at_prompt: &Arc<AtomicBool>) -> io::
 
 /// Starts the nodes and waits for their leader. The nodes are on the stage as soon as they run.
 fn set_up(args: &DemoArgs, stage: &Mutex<Stage>) -> Result<Vec<Plan>, String> {
-    let folder = folder(args, stage).map_err(|error| format!("--data-dir: {error}"))?;
+    let folder = folder(args, stage)?;
     let remembered = remembered_ports(&folder, args.nodes)?;
     let fresh = || free_ports(args.nodes).map_err(|error| format!("no free port: {error}"));
     let ports = remembered.clone().map_or_else(fresh, Ok)?;
@@ -143,18 +145,33 @@ fn set_up(args: &DemoArgs, stage: &Mutex<Stage>) -> Result<Vec<Plan>, String> {
     Ok(plans)
 }
 
-fn folder(args: &DemoArgs, stage: &Mutex<Stage>) -> io::Result<PathBuf> {
-    match &args.data_dir {
-        Some(folder) => {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            std::path::absolute(folder)
+fn folder(args: &DemoArgs, stage: &Mutex<Stage>) -> Result<PathBuf, String> {
+    let Some(folder) = &args.data_dir else {
+        let temporary = tempfile::Builder::new().prefix("raftkv-demo-").tempdir();
+        let temporary = temporary.map_err(|error| format!("no temporary directory can be made: {error}"))?;
+        let folder = temporary.path().to_path_buf();
+        stage.lock().temporary = Some(temporary);
+        return Ok(folder);
+    };
+    let wrong = |error: io::Error| format!("--data-dir {}: {error}; give another directory", folder.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(wrong)?;
+    stage.lock().folder = Some(lock(folder)?);
+    std::path::absolute(folder).map_err(wrong)
+}
+
+/// The lock goes with the process, also when it is killed.
+fn lock(folder: &Path) -> Result<File, String> {
+    if folder.join("identity").exists() {
+        return Err(format!("--data-dir {}: one node's own data directory; give the demo another", folder.display()));
+    }
+    let wrong = |error: io::Error| format!("--data-dir {}: {error}; give another directory", folder.display());
+    let opened = File::open(folder).map_err(wrong)?;
+    match opened.try_lock() {
+        Ok(()) => Ok(opened),
+        Err(TryLockError::WouldBlock) => {
+            Err(format!("--data-dir {}: another demo runs there; end it first, or give another", folder.display()))
         }
-        None => {
-            let temporary = tempfile::Builder::new().prefix("raftkv-demo-").tempdir()?;
-            let folder = temporary.path().to_path_buf();
-            stage.lock().temporary = Some(temporary);
-            Ok(folder)
-        }
+        Err(TryLockError::Error(error)) => Err(wrong(error)),
     }
 }
 
@@ -192,8 +209,9 @@ fn start(folder: &Path, ports: &[u16], stage: &Mutex<Stage>) -> Result<Vec<Plan>
         ended = stage.lock().nodes.ended();
         ended.is_none()
     });
-    if let Some((id, last_line)) = ended {
-        return Err(format!("node {id} did not start: {last_line}"));
+    // The leader may be a stranger: a node of this cluster that somebody started by hand.
+    if let Some((id, last_line)) = ended.or_else(|| stage.lock().nodes.ended()) {
+        return Err(format!("node {id} did not start: {}", last_line.trim_start_matches("raftkv: ")));
     }
     let leader = census.leader().and_then(|seen| seen.id).ok_or_else(|| {
         format!("no leader within {} s; the logs are in {}", LEADER_WITHIN.as_secs(), folder.display())
@@ -215,8 +233,23 @@ fn introduce(program: &Path, plans: &[Plan], leader: NodeId, nodes: &Nodes) {
     eprintln!("Try in another terminal:");
     eprintln!("  printf 'PUT a 1\\nGET a\\n' | nc -q1 127.0.0.1 {}", other.address.port());
     if let Some(pid) = nodes.pid(leading.id) {
-        eprintln!("  kill -9 {pid}        # the leader; another takes over, nothing acknowledged is lost");
-        eprintln!("  {} node {}    # brings it back", program.display(), leading.options.join(" "));
+        let then = match plans.len() {
+            1 => "the only node; nothing acknowledged is lost",
+            _ => "the leader; another takes over, nothing acknowledged is lost",
+        };
+        eprintln!("  kill -9 {pid}        # {then}");
+        let command: Vec<String> = leading.options.iter().map(|option| quoted(option)).collect();
+        let program = quoted(&program.to_string_lossy());
+        eprintln!("  {program} node {}    # brings it back; Ctrl-C there ends it", command.join(" "));
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
@@ -236,6 +269,25 @@ mod tests {
             std::fs::write(folder.path().join(PORTS_FILE), damaged).unwrap();
             assert!(remembered(1).unwrap_err().contains("mend or remove"), "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_taken_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock(folder.path()).unwrap();
+        assert!(lock(folder.path()).unwrap_err().contains("another demo runs there"));
+        drop(first);
+        assert!(lock(folder.path()).is_ok());
+        std::fs::write(folder.path().join("identity"), "").unwrap();
+        assert!(lock(folder.path()).unwrap_err().contains("node's own data directory"));
+        assert!(lock(&folder.path().join("none")).unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn the_lines_to_try_are_words_to_a_shell() {
+        assert_eq!(quoted("2=127.0.0.1:5002"), "2=127.0.0.1:5002");
+        assert_eq!(quoted("/my demo/node1"), "'/my demo/node1'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 
     #[test]

@@ -91,12 +91,16 @@ pub struct NodeArgs {
     pub buffered_mib: u64,
 
     /// What is logged: error, warn, info, debug or trace. RUST_LOG, if set, says more and wins [default: info]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
     pub log_level: Option<log::LevelFilter>,
 
     /// Stop cleanly when standard input ends: how `raftkv demo` takes its nodes with it
     #[arg(long, hide = true)]
     pub exit_on_stdin_close: bool,
+}
+
+fn log_level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| "a level is error, warn, info, debug, trace or off".to_string())
 }
 
 fn milliseconds(duration: Duration) -> u64 {

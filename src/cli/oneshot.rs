@@ -10,7 +10,7 @@ use clap::Args;
 use super::Exit;
 use super::common::ServerArgs;
 use super::output::{self, Format, complain, emit};
-use crate::api::{Outcome, Request};
+use crate::api::{self, ErrorCode, Outcome, Request};
 use crate::base::Operation;
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::client::{Error, Page};
@@ -84,10 +84,7 @@ pub struct ListArgs {
 pub fn put(args: PutArgs) -> Exit {
     let value = match read_value(args.value) {
         Ok(value) => value,
-        Err(sentence) => {
-            complain(&sentence);
-            return Exit::Usage;
-        }
+        Err(error) => return failed(&error, format(&args.server)),
     };
     run(&args.server, Request::Write(Operation::Put { key: bytes(args.key), value }))
 }
@@ -156,17 +153,20 @@ fn bytes(argument: OsString) -> Bytes {
 
 /// The value itself, or standard input for `-`: read one byte past the limit, so that what is too large is
 /// refused without being held.
-fn read_value(argument: OsString) -> Result<Bytes, String> {
+fn read_value(argument: OsString) -> Result<Bytes, Error> {
     if argument != "-" {
         return Ok(bytes(argument));
     }
+    let refused = |code, message| Error::Refused(api::Error::new(code, message));
     let mut value = Vec::new();
     let mut bounded = std::io::stdin().lock().take(VALUE_BYTES_MAX as u64 + 1);
-    bounded.read_to_end(&mut value).map_err(|error| format!("standard input: {error}"))?;
+    bounded
+        .read_to_end(&mut value)
+        .map_err(|error| refused(ErrorCode::BadArguments, format!("standard input can't be read: {error}")))?;
     if value.len() > VALUE_BYTES_MAX {
-        return Err(format!(
-            "standard input has more than {VALUE_BYTES_MAX} bytes, the limit of a value; store it in parts"
-        ));
+        let message =
+            format!("standard input has more than {VALUE_BYTES_MAX} bytes, the limit of a value; store it in parts");
+        return Err(refused(ErrorCode::ValueTooLarge, message));
     }
     Ok(value.into())
 }

@@ -96,9 +96,9 @@ fn at_prompt(session: &mut Session, interrupt: &Arc<AtomicBool>) -> io::Result<(
     let mut terminal = Terminal::open()?;
     loop {
         match terminal.ask()? {
-            Ask::Line(line) => {
+            Ask::Line(lines) => {
                 interrupt.store(false, Ordering::Relaxed);
-                if session.run_line(line.as_bytes(), &mut io::stdout())? == Flow::Leave {
+                if session.run_lines(&lines, interrupt)? == Flow::Leave {
                     break;
                 }
             }
@@ -165,6 +165,20 @@ impl Session {
             Some((address, None)) => println!("Connected to {address}; {leader}."),
             None => {}
         }
+    }
+
+    /// What a terminal pasted at once comes as one: each of its lines is a command, as if it had been typed. Ctrl-C
+    /// gives up those that are left.
+    fn run_lines(&mut self, lines: &str, interrupt: &AtomicBool) -> io::Result<Flow> {
+        for line in lines.lines() {
+            if self.run_line(line.as_bytes(), &mut io::stdout())? == Flow::Leave {
+                return Ok(Flow::Leave);
+            }
+            if interrupt.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(Flow::GoOn)
     }
 
     /// Runs one command; its answer goes to `out`. An error is `out`'s.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::api::{Reply, Request};
+use crate::api::{Outcome, Reply, Request};
 use crate::base::{ClusterId, NodeId, Operation, Term};
 use crate::raft::Message;
 
@@ -92,6 +92,7 @@ pub enum FromNet {
     /// What was sent to `peer` may be lost: the link broke, was never there, or its queue overflowed. Also for each failed dial.
     LinkDown {
         peer: NodeId,
+        /// Names neither the node nor its address: whoever shows it does.
         why: String,
     },
 }
@@ -115,6 +116,16 @@ pub(super) fn request_cost_bytes(request: &Request) -> usize {
         Request::Write(Operation::Delete { key }) | Request::Get { key, .. } => key.len(),
         Request::List { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, Bytes::len),
         Request::Status => 0,
+    };
+    held + 128
+}
+
+/// What a reply holds while it waits somewhere, in bytes.
+pub(super) fn reply_cost_bytes(reply: &Reply) -> usize {
+    let held = match &reply.result {
+        Ok(Outcome::Value { found: Some(found), .. }) => found.value.len(),
+        Ok(Outcome::Keys { keys, .. }) => keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum(),
+        _ => 0,
     };
     held + 128
 }

@@ -18,11 +18,12 @@ use bytes::BytesMut;
 
 use super::connection::{Connection, PeerInput, Role};
 use super::dial::{Backoff, Resolved, resolve};
+use super::event::reply_cost_bytes;
 use super::event_loop::{Net, token_of};
 use super::link::{LinkQueue, Urgency};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, NetLimits, input};
-use crate::api::{ErrorCode, Reply, Request};
+use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::base::{ClusterId, NodeId, Term};
 use crate::raft::Message;
@@ -176,17 +177,16 @@ impl Net {
     /// The link is gone, or never came up: consensus is told, and it is dialed again after a pause.
     fn lose_link(&mut self, peer: NodeId, reason: CloseReason, why: &str) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        let why = format!("node {peer} at {}: {why}", link.address);
         let connection = link.connection();
         let pause = link.backoff.pause(&mut self.random);
         link.state = LinkState::Waiting { until: self.now + pause };
         link.queue = LinkQueue::new(self.limits.link_queue_bytes_max);
         link.stalled_since = None;
-        log::debug!("net: no link to {why}");
+        log::debug!("net: no link to node {peer} at {}: {why}", link.address);
         if let Some(connection) = connection {
             self.close(connection, reason);
         }
-        (self.deliver)(FromNet::LinkDown { peer, why });
+        (self.deliver)(FromNet::LinkDown { peer, why: why.to_string() });
     }
 
     // ---- our side of a link --------------------------------------------------------------------------------
@@ -313,7 +313,15 @@ impl Net {
         }
     }
 
-    pub(super) fn on_forward_reply(&mut self, to: NodeId, id: u64, reply: Reply) {
+    /// What a read found may be refused still, and is, rather than crowd the link that heartbeats go by.
+    pub(super) fn on_forward_reply(&mut self, to: NodeId, id: u64, mut reply: Reply) {
+        let queued = self.links.get(&to).map_or(0, |link| link.queue.bytes());
+        let is_read = matches!(reply.result, Ok(Outcome::Value { .. } | Outcome::Keys { .. }));
+        if is_read && queued > 0 && queued + reply_cost_bytes(&reply) > self.limits.link_queue_bytes_max / 2 {
+            let message =
+                format!("{queued} bytes wait to be sent from the leader to node {to}; try again, or ask the leader");
+            reply = Reply::refused(ErrorCode::Busy, message, reply.leader);
+        }
         self.queue_for(to, Urgency::Data, &PeerFrame::ForwardReply { id, reply });
     }
 

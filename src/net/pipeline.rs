@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::NetLimits;
 use super::admission::Admission;
-use super::event::request_cost_bytes;
+use super::event::{reply_cost_bytes, request_cost_bytes};
 use crate::api::{Error, ErrorCode, Outcome, Reply, Request};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::{NodeId, Step};
@@ -38,7 +38,15 @@ pub struct Asked {
 /// How the answer to a slot is written.
 #[derive(Debug)]
 pub enum Style {
-    Frame { id: u64, style: wire::Style },
+    Frame {
+        id: u64,
+        style: wire::Style,
+    },
+    /// The original's command, refused with `error` if this node leads: one that does not says only so.
+    Refusal {
+        id: u64,
+        error: Error,
+    },
     Line,
     Listing(Listing),
 }
@@ -162,6 +170,11 @@ impl Pipeline {
         self.push(style, State::Answered(Reply { result: Err(error), leader: None }));
     }
 
+    /// What is wrong with the original's command counts only where it would be run: who leads is asked first.
+    pub fn push_refusal(&mut self, id: u64, error: Error, admission: &mut Admission) {
+        self.push_request(Style::Refusal { id, error }, Request::Status, false, admission);
+    }
+
     pub fn push_listing(&mut self, listing: Listing, admission: &mut Admission) {
         let first = listing.next_page(self.limits.page_keys);
         self.push_request(Style::Listing(listing), first, true, admission);
@@ -242,6 +255,10 @@ impl Pipeline {
                     match &mut slot.style {
                         Style::Frame { id, style } => {
                             wire::encode_reply(*id, *style, reply, self.answering, &mut self.output);
+                        }
+                        Style::Refusal { id, error } => {
+                            let reply = refusal(error, reply, self.answering);
+                            wire::encode_reply(*id, wire::Style::Legacy, &reply, self.answering, &mut self.output);
                         }
                         Style::Line => wire::write_reply(reply, &mut self.output),
                         Style::Listing(listing) => {
@@ -340,11 +357,12 @@ fn write_page(listing: &mut Listing, reply: &Reply, out: &mut BytesMut) -> Page 
     }
 }
 
-fn reply_cost_bytes(reply: &Reply) -> usize {
-    let held = match &reply.result {
-        Ok(Outcome::Value { found: Some(found), .. }) => found.value.len(),
-        Ok(Outcome::Keys { keys, .. }) => keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum(),
-        _ => 0,
-    };
-    held + 128
+/// The answer to a refused command of the original, now that this node's status is known.
+fn refusal(error: &Error, status: &Reply, answering: NodeId) -> Reply {
+    let leads = status.leader.as_ref().is_some_and(|leader| leader.id == answering);
+    match &status.result {
+        Ok(_) if leads => Reply { result: Err(error.clone()), leader: status.leader.clone() },
+        Ok(_) => Reply::refused(ErrorCode::NotLeader, "this node does not lead", status.leader.clone()),
+        Err(_) => status.clone(),
+    }
 }

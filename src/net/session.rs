@@ -272,6 +272,9 @@ impl Session {
         let style = Style::Frame { id: asked.id, style: asked.style };
         match asked.request {
             Ok(request) => self.pipeline.push_request(style, request, asked.forward, admission),
+            Err(error) if asked.style == wire::Style::Legacy => {
+                self.pipeline.push_refusal(asked.id, error, admission);
+            }
             Err(error) => self.pipeline.push_error(style, error),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::base::limits::{DRAIN_DEADLINE, TICK_MIN, TURN_REQUESTS_MAX};
+use crate::base::limits::{DRAIN_DEADLINE, TURN_REQUESTS_MAX};
 use crate::base::{Entry, LogIndex, Moment, PersistSeq};
 use crate::net::{FromNet, NetEvent, Outbox, PeerCredit};
 
@@ -87,13 +87,14 @@ impl ConsensusLoop {
                 self.replica.on_event(now, ReplicaEvent::Tick, &mut effects);
                 tick_at = now + self.tick;
             }
-            // An election or a heartbeat may be due before the tick, and what is committed may wait to be handed out.
-            tick_at = tick_at.min(self.replica.next_deadline(now).max(now + TICK_MIN));
             let taken = requests.len().min(TURN_REQUESTS_MAX);
             for request in requests.drain(..taken) {
                 self.replica.on_event(now, ReplicaEvent::FromNet(request), &mut effects);
             }
             self.replica.end_turn(now, &mut effects);
+            if self.replica.has_more_to_apply() {
+                tick_at = now;
+            }
             self.journal.on_turn(now, &self.replica, &effects);
             if let Some(error) = effects.fatal.take() {
                 return self.ender.end(End::Damaged(error.to_string()));
@@ -117,7 +118,7 @@ impl ConsensusLoop {
     }
 
     fn on_peer(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
-        self.journal.on_net(&event);
+        self.journal.on_net(&event, &self.replica);
         self.peer_credit.give_back(event.credit_bytes());
         self.replica.on_event(now, ReplicaEvent::FromNet(event), effects);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::base::{Members, Moment};
+use crate::base::{Members, Moment, Random};
 use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
@@ -44,6 +44,20 @@ impl Ender {
     /// Only the first one counts.
     pub fn end(&self, end: End) {
         let _ = self.0.try_send(end);
+    }
+}
+
+/// Ends the node when its thread panics. The program aborts before that (`cli::node`); who embeds a node need not.
+struct EndOnPanic {
+    thread: String,
+    ender: Ender,
+}
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.ender.end(End::Io(format!("the thread {} has panicked", self.thread)));
+        }
     }
 }
 
@@ -87,7 +101,7 @@ impl OpenedCore {
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
         let OpenedCore { parts, wal, recovered, reader, inbox, receiver, .. } = self;
-        let id = parts.raft.id;
+        let (id, seed) = (parts.raft.id, parts.raft.seed);
         let (to_wal, wal_inbox) = unbounded();
         let (to_background, background_inbox) = unbounded();
         let (ender, ended) = Ender::new();
@@ -98,6 +112,8 @@ impl OpenedCore {
             cluster_name: parts.cluster_name,
             request_timeout: parts.request_timeout,
             started: now,
+            // Half of the numbers are left to count on.
+            forward_id_first: Random::new(seed).next() >> 1,
         };
         let consensus = ConsensusLoop {
             replica: Replica::new(config, recovered, now),
@@ -132,32 +148,23 @@ impl OpenedCore {
         let threads = vec![
             spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?,
             spawn(format!("background-{id}"), ender.clone(), move || background.run())?,
-            spawn(format!("consensus-{id}"), ender, move || consensus.run())?,
+            spawn(format!("consensus-{id}"), ender.clone(), move || consensus.run())?,
         ];
-        Ok(Core { inbox, to_wal, to_background, ended, threads })
+        Ok(Core { inbox, to_wal, to_background, ender, ended, threads })
     }
 }
 
-/// Starts a thread of a node. If it panics the node ends: the others would go on with half of it.
-fn spawn(name: String, ender: Ender, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    let watch = PanicWatch { name: name.clone(), ender };
-    std::thread::Builder::new().name(name).spawn(move || {
-        let _watch = watch;
-        run();
-    })
-}
-
-struct PanicWatch {
+/// Starts a thread of a node: if it panics, the node ends.
+pub fn spawn<T: Send + 'static>(
     name: String,
     ender: Ender,
-}
-
-impl Drop for PanicWatch {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.ender.end(End::Damaged(format!("the thread {} has panicked, which is a bug", self.name)));
-        }
-    }
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<JoinHandle<T>> {
+    let guard = EndOnPanic { thread: name.clone(), ender };
+    std::thread::Builder::new().name(name).spawn(move || {
+        let _guard = guard;
+        run()
+    })
 }
 
 /// The running threads.
@@ -165,6 +172,8 @@ pub struct Core {
     pub inbox: Sender<ConsensusEvent>,
     to_wal: Sender<WalEvent>,
     to_background: Sender<BackgroundEvent>,
+    /// For threads beside these that may have to end the node.
+    pub ender: Ender,
     pub ended: Receiver<End>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -191,5 +200,18 @@ impl Core {
                 log::error!("a thread of this node has panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_ends_the_node() {
+        let (ender, ended) = Ender::new();
+        let thread = spawn("wal-7".to_string(), ender, || panic!("as a test")).unwrap();
+        assert!(thread.join().is_err());
+        assert_eq!(ended.try_recv(), Ok(End::Io("the thread wal-7 has panicked".to_string())));
     }
 }

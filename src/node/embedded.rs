@@ -173,7 +173,8 @@ impl EmbeddedCluster {
             }
         };
         let tuning = &self.settings.tuning;
-        let seed = self.settings.seed.wrapping_mul(1000).wrapping_add(u64::from(id.get()));
+        // Another one at each start: what a node numbers by it must not repeat what it numbered before.
+        let seed = Random::new(self.settings.seed ^ self.starts.rotate_left(32)).next() ^ u64::from(id.get());
         let opened = OpenedCore::open(CoreParts {
             raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
             cluster_name: "embedded".to_string(),

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use log::Level;
+
 use crate::base::limits::NO_LEADER_REPORT_INTERVAL;
-use crate::base::{Moment, NodeId};
+use crate::base::{Moment, NodeId, Role};
 use crate::net::FromNet;
 
 use super::replica::{Effects, Replica};
@@ -13,26 +15,34 @@ pub struct Journal {
     id: NodeId,
     /// Why each peer is down; one line for each new reason, not for each dial.
     down: BTreeMap<NodeId, String>,
-    missing_since: Option<Moment>,
+    leaderless: Option<Leaderless>,
+}
+
+/// A time without a leader, as seen from here.
+struct Leaderless {
+    since: Moment,
+    reported: Moment,
 }
 
 impl Journal {
     pub fn new(id: NodeId) -> Journal {
-        Journal { id, down: BTreeMap::new(), missing_since: None }
+        Journal { id, down: BTreeMap::new(), leaderless: None }
     }
 
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    pub fn on_net(&mut self, event: &FromNet) {
+    /// Before `replica` takes the event.
+    pub fn on_net(&mut self, event: &FromNet, replica: &Replica) {
         match event {
             FromNet::LinkUp { peer } => {
                 log::info!("connected to node {peer}");
                 self.down.remove(peer);
             }
             FromNet::LinkDown { peer, why } if self.down.get(peer) != Some(why) => {
-                log::info!("no connection: {why}");
+                let address = replica.peer_address(*peer).unwrap_or("an unknown address");
+                log::info!("no connection to node {peer} at {address}: {why}");
                 self.down.insert(*peer, why.clone());
             }
             _ => {}
@@ -42,7 +52,9 @@ impl Journal {
     pub fn on_turn(&mut self, now: Moment, replica: &Replica, effects: &Effects) {
         for change in &effects.role_changes {
             let leader = change.leader.map_or("no leader".to_string(), |leader| format!("leader is node {leader}"));
-            log::info!("{} in term {}, {leader}: {}", change.role.as_str(), change.term, change.why);
+            // A copy that counts in no quorum needs the operator; all else passes.
+            let level = if change.role == Role::Uncounted { Level::Warn } else { Level::Info };
+            log::log!(level, "{} in term {}, {leader}: {}", change.role.as_str(), change.term, change.why);
         }
         if let Some(members) = &effects.members {
             let ids: Vec<String> = members.voters.iter().map(|member| member.id.to_string()).collect();
@@ -53,18 +65,18 @@ impl Journal {
 
     fn maybe_report_missing(&mut self, now: Moment, replica: &Replica) {
         if replica.has_leader() {
-            self.missing_since = None;
+            self.leaderless = None;
             return;
         }
-        let since = *self.missing_since.get_or_insert(now);
-        if now.since(since) < NO_LEADER_REPORT_INTERVAL {
+        let leaderless = self.leaderless.get_or_insert(Leaderless { since: now, reported: now });
+        if now.since(leaderless.reported) < NO_LEADER_REPORT_INTERVAL {
             return;
         }
-        self.missing_since = Some(now);
+        leaderless.reported = now;
+        let seconds = now.since(leaderless.since).as_secs();
         let peers: Vec<String> =
             replica.peers_down().map(|(peer, address, why)| format!("node {peer} at {address}: {why}")).collect();
         let missing = if peers.is_empty() { "all peers are connected".to_string() } else { peers.join("; ") };
-        let seconds = NO_LEADER_REPORT_INTERVAL.as_secs();
         log::warn!("no leader for {seconds} s; {}; {missing}", replica.why_no_leader());
     }
 }

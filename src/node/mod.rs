@@ -26,6 +26,8 @@ mod admit;
 mod apply;
 mod journal;
 mod reply;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use embedded::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};

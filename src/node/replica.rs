@@ -31,6 +31,9 @@ pub struct ReplicaConfig {
     pub cluster_name: String,
     pub request_timeout: Duration,
     pub started: Moment,
+    /// The number of the first request that this start passes on. Another one at each start: the leader may answer
+    /// what was passed on before, and the answer must not find a request of this start.
+    pub forward_id_first: u64,
 }
 
 /// What happens to a replica.
@@ -109,7 +112,7 @@ impl Replica {
             applied: LogIndex::ZERO,
             clock: ClusterClock::default(),
             batch: Batch::default(),
-            waiting: Waiting::default(),
+            waiting: Waiting::new(config.forward_id_first),
             peers: BTreeMap::new(),
             own_address: "".into(),
             draining: false,
@@ -134,7 +137,9 @@ impl Replica {
     /// Ends a turn: proposes and confirms what was collected, applies what is committed, answers what can be.
     pub fn end_turn(&mut self, now: Moment, effects: &mut Effects) {
         // Before anything is proposed: the same turn may have replaced entries and then won an election.
-        self.answer_replaced(effects);
+        if let Some(from) = self.out.truncated_from.take() {
+            self.waiting.on_truncated(from);
+        }
         self.propose_writes(now, effects);
         self.confirm_reads(now);
         let out = std::mem::take(&mut self.out);
@@ -142,7 +147,9 @@ impl Replica {
         effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
         effects.fetches.extend(out.fetches);
         for entry in &out.committed {
-            self.apply(now, entry, effects);
+            if effects.fatal.is_none() {
+                self.apply(now, entry, effects);
+            }
         }
         for ready in out.reads_ready {
             self.waiting.confirm_reads(ready.id, ready.index);
@@ -172,6 +179,11 @@ impl Replica {
         self.waiting.is_empty() && self.batch.writes.is_empty() && self.batch.reads.is_empty()
     }
 
+    /// Whether committed entries are at hand that a turn had no room for: the next tick goes on with them.
+    pub fn has_more_to_apply(&self) -> bool {
+        self.raft.has_undelivered()
+    }
+
     /// Answers everything that still waits; the node stops.
     pub fn give_up(&mut self, effects: &mut Effects) {
         let expired = self.waiting.take_all();
@@ -180,11 +192,6 @@ impl Replica {
 
     pub fn view(&self) -> raft::View {
         self.raft.view()
-    }
-
-    /// When a tick is useful, at the latest.
-    pub fn next_deadline(&self, now: Moment) -> Moment {
-        self.raft.next_deadline(now)
     }
 
     pub fn has_leader(&self) -> bool {
@@ -201,6 +208,11 @@ impl Replica {
         }
     }
 
+    /// Where a peer is reached, as the configuration has it.
+    pub fn peer_address(&self, peer: NodeId) -> Option<&str> {
+        self.peers.get(&peer).map(|peer| &*peer.address)
+    }
+
     /// Peers that are not heard from, and why: for the operator's log.
     pub fn peers_down(&self) -> impl Iterator<Item = (NodeId, &str, &str)> {
         self.peers
@@ -213,7 +225,9 @@ impl Replica {
         match event {
             FromNet::Request { origin, request, forward } => self.on_request(now, origin, request, forward, effects),
             FromNet::Raft { message } => self.raft.step(now, Input::Message(message), &mut self.out),
-            FromNet::Forwarded { from, id, term, request } => self.on_forwarded(from, id, term, request, effects),
+            FromNet::Forwarded { from, id, term, request } => {
+                self.on_forwarded(now, Waiter::Peer { from, id }, term, request, effects);
+            }
             FromNet::ForwardReply { from, id, reply } => {
                 if let Some(forward) = self.waiting.take_forward(from, id) {
                     reply::answer(forward.waiter, reply, &mut effects.net);
@@ -231,9 +245,7 @@ impl Replica {
     fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
         let waiter = Waiter::Client(origin);
         if request == Request::Status {
-            let reply =
-                Reply { result: Ok(crate::api::Outcome::Status(Box::new(self.status(now)))), leader: self.leader() };
-            return reply::answer(waiter, reply, &mut effects.net);
+            return self.answer_status(now, waiter, effects);
         }
         if self.draining {
             return reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
@@ -254,12 +266,19 @@ impl Replica {
         }
     }
 
+    fn answer_status(&self, now: Moment, waiter: Waiter, effects: &mut Effects) {
+        let result = Ok(crate::api::Outcome::Status(Box::new(self.status(now))));
+        reply::answer(waiter, Reply { result, leader: self.leader() }, &mut effects.net);
+    }
+
     /// A request that another node passes on is taken only by the leader it was meant for, in that term: one that
     /// arrives later could overtake what its client sent after it.
-    fn on_forwarded(&mut self, from: NodeId, id: u64, term: Term, request: Request, effects: &mut Effects) {
-        let waiter = Waiter::Peer { from, id };
+    fn on_forwarded(&mut self, now: Moment, waiter: Waiter, term: Term, request: Request, effects: &mut Effects) {
         let view = self.raft.view();
-        if self.draining {
+        if request == Request::Status {
+            // No node passes it on, but the bytes allow it, and it is no read of the state.
+            self.answer_status(now, waiter, effects);
+        } else if self.draining {
             reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && view.term == term {
             Step::Admitted.pass(format_args!("{waiter:?}"));
@@ -298,15 +317,6 @@ impl Replica {
         for forward in expired.forwards {
             let reply = reply::forward_failed(forward.is_write, why, leader.clone());
             reply::answer(forward.waiter, reply, &mut effects.net);
-        }
-    }
-
-    /// Entries that another leader has replaced take their writers' hopes with them.
-    fn answer_replaced(&mut self, effects: &mut Effects) {
-        if let Some(from) = self.out.truncated_from.take() {
-            for waiter in self.waiting.take_writes_from(from) {
-                reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
-            }
         }
     }
 
@@ -371,6 +381,9 @@ impl Replica {
                         let reply = Reply { result: Ok(outcome), leader: self.leader() };
                         reply::answer(waiter, reply, &mut effects.net);
                     }
+                }
+                for waiter in self.waiting.take_superseded(entry.index, entry.term) {
+                    reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
                 }
             }
             Err(error) => effects.fatal = Some(error),
@@ -457,12 +470,12 @@ impl ClusterClock {
     fn advance(&mut self, now: Moment) {
         let elapsed = self.at.map_or(Duration::ZERO, |at| now.since(at));
         if elapsed > Self::ADVANCE_MAX {
-            self.stamp_ms += Self::ADVANCE_MAX.as_millis() as u64;
+            self.stamp_ms = self.stamp_ms.saturating_add(Self::ADVANCE_MAX.as_millis() as u64);
             self.at = Some(now);
         } else {
             // The part of a millisecond that is left counts next time.
             let whole_ms = elapsed.as_millis() as u64;
-            self.stamp_ms += whole_ms;
+            self.stamp_ms = self.stamp_ms.saturating_add(whole_ms);
             self.at = Some(self.at.map_or(now, |at| at + Duration::from_millis(whole_ms)));
         }
     }
@@ -519,6 +532,7 @@ mod tests {
             raft: Tuning::default().raft_config(id(1), InstanceId(1), bootstrap, 1),
             cluster_name: "test".to_string(),
             request_timeout: Duration::from_secs(5),
+            forward_id_first: 1,
             started: Moment::ZERO,
         };
         Replica::new(config, raft::Recovered::default(), Moment::ZERO)

@@ -67,7 +67,7 @@ pub fn write_expired(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::OutcomeUnknown, message, leader)
 }
 
-/// A write whose entry another leader replaced.
+/// A write whose entry another leader replaced for good, or that was never proposed.
 pub fn write_replaced(leader: Option<Leader>) -> Reply {
     let message = "this node lost its leadership and the write was certainly not applied; send it again";
     Reply::refused(ErrorCode::NoLeader, message, leader)

@@ -12,7 +12,7 @@ use crate::disk::{DataDir, OpenError, RecoveryReport, WalSettings, Wanted, rando
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
-use super::core::{Core, CoreParts, End, OpenedCore};
+use super::core::{Core, CoreParts, End, OpenedCore, spawn};
 use super::settings::Settings;
 
 /// A start that failed, in one line that says how to mend it.
@@ -103,10 +103,12 @@ impl Node {
         let core = opened
             .start(Arc::new(mailbox.clone()), peer_credit)
             .map_err(|source| io("a thread can't be started", source))?;
-        let name = format!("net-{}", settings.id);
-        let net = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || net.run())
+        let ender = core.ender.clone();
+        let run = move || {
+            // A node that nobody can reach is no node: its end is told like that of the others.
+            net.run().inspect_err(|error| ender.end(End::Io(format!("the network loop failed: {error}"))))
+        };
+        let net = spawn(format!("net-{}", settings.id), core.ender.clone(), run)
             .map_err(|source| io("the network thread can't be started", source))?;
         log::info!("ready on {address}");
         Ok(Node { core, mailbox, net, counters, address })

@@ -52,6 +52,8 @@ pub struct PendingForward {
 pub struct Waiting {
     /// Ascending by index and place, since truncation takes from the back before anything new comes.
     writes: VecDeque<PendingWrite>,
+    /// Writes whose entries this node's log no longer holds. Another log may, so they can still take effect.
+    replaced: BTreeMap<(LogIndex, Term, usize), PendingWrite>,
     /// By the confirmation they wait for.
     unconfirmed: BTreeMap<ReadId, PendingReads>,
     /// Confirmed, by the index that must be applied first.
@@ -62,8 +64,14 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// `forward_id_first`: the number of the first request that is passed on.
+    pub fn new(forward_id_first: u64) -> Waiting {
+        Waiting { forward_id_next: forward_id_first, ..Waiting::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.unconfirmed.is_empty() && self.confirmed.is_empty() && self.forwards.is_empty()
+        let writes = self.writes.is_empty() && self.replaced.is_empty();
+        writes && self.unconfirmed.is_empty() && self.confirmed.is_empty() && self.forwards.is_empty()
     }
 
     pub fn add_write(&mut self, write: PendingWrite) {
@@ -75,18 +83,28 @@ impl Waiting {
 
     /// The waiter of command `place` of the applied entry (`index`, `term`), if it came from here.
     pub fn take_write(&mut self, index: LogIndex, term: Term, place: usize) -> Option<Waiter> {
-        let front = self.writes.front()?;
-        if (front.index, front.place) != (index, place) {
-            return None;
-        }
-        let write = self.writes.pop_front()?;
+        let write = match self.writes.front() {
+            Some(front) if (front.index, front.place) == (index, place) => self.writes.pop_front()?,
+            _ => self.replaced.remove(&(index, term, place))?,
+        };
         (write.term == term).then_some(write.waiter).flatten()
     }
 
-    /// Writes whose entries were replaced from `index` on: they certainly never take effect.
-    pub fn take_writes_from(&mut self, index: LogIndex) -> Vec<Waiter> {
+    /// The entries from `index` on were replaced in this node's log. That alone is no proof that they never take
+    /// effect: a node that still holds them may be elected before their replacement is committed, and then commits
+    /// them (figure 8 of the Raft paper). So their writes go on waiting.
+    pub fn on_truncated(&mut self, index: LogIndex) {
         let keep = self.writes.partition_point(|write| write.index < index);
-        self.writes.drain(keep..).filter_map(|write| write.waiter).collect()
+        let replaced = self.writes.drain(keep..).filter(|write| write.waiter.is_some());
+        self.replaced.extend(replaced.map(|write| ((write.index, write.term, write.place), write)));
+    }
+
+    /// Replaced writes that certainly never take effect, now that the entry (`index`, `term`) is applied: another
+    /// one has their place, or the terms behind it, which only rise, have passed theirs.
+    pub fn take_superseded(&mut self, index: LogIndex, term: Term) -> Vec<Waiter> {
+        let superseded =
+            |at: &(LogIndex, Term, usize)| if at.0 > index { at.1 < term } else { (at.0, at.1) != (index, term) };
+        self.replaced.extract_if(.., |at, _| superseded(at)).filter_map(|(_, write)| write.waiter).collect()
     }
 
     pub fn add_reads(&mut self, reads: PendingReads) -> ReadId {
@@ -120,9 +138,10 @@ impl Waiting {
     }
 
     pub fn add_forward(&mut self, forward: PendingForward) -> u64 {
+        let id = self.forward_id_next;
         self.forward_id_next += 1;
-        self.forwards.insert(self.forward_id_next, forward);
-        self.forward_id_next
+        self.forwards.insert(id, forward);
+        id
     }
 
     /// The forward `id`, if it is `from` who was asked.
@@ -153,6 +172,8 @@ impl Waiting {
         for write in self.writes.iter_mut().take_while(|write| write.deadline <= now) {
             expired.writes.extend(write.waiter.take());
         }
+        let replaced = self.replaced.extract_if(.., |_, write| write.deadline <= now);
+        expired.writes.extend(replaced.filter_map(|(_, write)| write.waiter));
         let late = |reads: &PendingReads| reads.deadline <= now;
         expired.reads.extend(self.unconfirmed.extract_if(.., |_, reads| late(reads)).map(|(_, reads)| reads));
         for batches in self.confirmed.values_mut() {
@@ -210,14 +231,52 @@ mod tests {
     }
 
     #[test]
-    fn a_truncation_takes_what_stands_behind_it_and_nothing_else() {
+    fn a_replaced_write_waits_until_a_later_term_is_committed_at_or_before_its_place() {
         let mut waiting = Waiting::default();
         for index in 3..7 {
-            waiting.add_write(write(index, 1, 0, index));
+            waiting.add_write(write(index, 2, 0, index));
         }
-        assert_eq!(waiting.take_writes_from(LogIndex(5)), [client(5), client(6)]);
-        waiting.add_write(write(5, 2, 0, 99));
-        assert_eq!(waiting.take_write(LogIndex(3), Term(1), 0), Some(client(3)));
+        waiting.on_truncated(LogIndex(5));
+        waiting.add_write(write(5, 4, 0, 99));
+        assert_eq!(waiting.take_write(LogIndex(3), Term(2), 0), Some(client(3)));
+        assert_eq!(waiting.take_superseded(LogIndex(3), Term(2)), []);
+        assert_eq!(waiting.take_write(LogIndex(4), Term(2), 0), Some(client(4)));
+        assert_eq!(waiting.take_superseded(LogIndex(4), Term(2)), []);
+        assert_eq!(waiting.take_write(LogIndex(5), Term(4), 0), Some(client(99)));
+        assert_eq!(waiting.take_superseded(LogIndex(5), Term(4)), [client(5), client(6)]);
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_term_supersedes_only_its_own_place() {
+        let mut waiting = Waiting::default();
+        waiting.add_write(write(5, 3, 0, 50));
+        waiting.add_write(write(6, 3, 0, 60));
+        waiting.on_truncated(LogIndex(5));
+        assert_eq!(waiting.take_superseded(LogIndex(5), Term(2)), [client(50)]);
+        assert_eq!(waiting.take_superseded(LogIndex(6), Term(4)), [client(60)]);
+    }
+
+    #[test]
+    fn a_replaced_write_that_comes_back_and_is_committed_answers_its_client() {
+        let mut waiting = Waiting::default();
+        waiting.add_write(write(5, 2, 0, 50));
+        waiting.add_write(write(5, 2, 1, 51));
+        waiting.on_truncated(LogIndex(4));
+        assert_eq!(waiting.take_superseded(LogIndex(4), Term(1)), []);
+        assert_eq!(waiting.take_write(LogIndex(5), Term(2), 0), Some(client(50)));
+        assert_eq!(waiting.take_write(LogIndex(5), Term(2), 1), Some(client(51)));
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn a_replaced_write_expires_like_any_other() {
+        let mut waiting = Waiting::default();
+        waiting.add_write(write(5, 2, 0, 50));
+        waiting.on_truncated(LogIndex(5));
+        assert_eq!(waiting.take_expired(Moment(4)).writes, []);
+        assert_eq!(waiting.take_expired(Moment(5)).writes, [client(50)]);
+        assert!(waiting.is_empty());
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Raft {
         self.commit.min(self.durability.durable_index())
     }
 
-    pub(super) fn has_undelivered(&self) -> bool {
+    /// Committed entries are in memory that no step has handed out yet: the next one, a tick too, goes on.
+    pub fn has_undelivered(&self) -> bool {
         self.delivery.delivered < self.commit && self.log.get(self.delivery.delivered.next()).is_some()
     }
 

@@ -24,6 +24,7 @@
 //! 4. `committed` is in order and without gaps. It may run ahead of the local fsync: a majority holds it.
 //! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
 //! 6. `now` never goes back. `Tick` comes at least every `Config::heartbeat / 2` or so; nothing is timed otherwise.
+//!    While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded number of bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,8 @@ pub struct Outputs {
     /// Leadership was lost before they could be confirmed. Nothing was read: they can be asked again.
     pub reads_failed: Vec<ReadId>,
     pub fetches: Vec<Fetch>,
-    /// Entries from here on were replaced: their proposals certainly never take effect. The lowest of the steps.
+    /// Entries from here on were replaced in this log. Their proposals may still take effect, from another node's log,
+    /// until an entry is committed that rules them out. The lowest of the steps.
     pub truncated_from: Option<LogIndex>,
     pub role_changes: Vec<RoleChange>,
 }

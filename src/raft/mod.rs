@@ -195,18 +195,6 @@ impl Raft {
         }
     }
 
-    /// When the next `Tick` is due at the latest: a heartbeat, an election timeout, or entries still to be handed out.
-    /// What else ticks do (asking again for what was lost) can wait for it.
-    pub fn next_deadline(&self, now: Moment) -> Moment {
-        if self.has_undelivered() {
-            return now;
-        }
-        match &self.state {
-            State::Leader(leading) => leading.heartbeat_due,
-            _ => self.election_deadline,
-        }
-    }
-
     fn role(&self) -> Role {
         match self.state {
             State::Follower if self.membership.is_uncounted() => Role::Uncounted,

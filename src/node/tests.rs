@@ -1,0 +1,286 @@
+//! One replica without threads, with the other members' messages written by hand: who is answered what, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::replica::{Effects, Replica, ReplicaConfig, ReplicaEvent};
+use crate::api::{ErrorCode, Outcome, Reply, Request};
+use crate::base::{
+    ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
+    PersistSeq, Term,
+};
+use crate::net::{ConnectionId, FromNet, NetEvent, Origin};
+use crate::raft::{Body, LogTail, Message, Recovered};
+
+const CLIENT: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+
+fn node(id: u32) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+fn instance(id: u32) -> InstanceId {
+    InstanceId(id.into())
+}
+
+fn entry(index: u64, term: u64, kind: EntryKind, data: Bytes) -> Entry {
+    Entry { index: LogIndex(index), term: Term(term), kind, data }
+}
+
+fn noop(index: u64, term: u64) -> Entry {
+    entry(index, term, EntryKind::Noop, Bytes::new())
+}
+
+fn put() -> Request {
+    Request::Write(Operation::Put { key: "k".into(), value: "v".into() })
+}
+
+fn get() -> Request {
+    Request::Get { key: "k".into(), revision: None }
+}
+
+fn members() -> Members {
+    let member = |id| Member { id: node(id), instance: Some(instance(id)), address: format!("h:{id}").into() };
+    let voters = (1..=5).map(member).collect();
+    Members { cluster: ClusterId(1), voters, outgoing: Vec::new(), learners: Vec::new() }
+}
+
+/// Node 1 of five, in a cluster that has formed: its log holds the members and nothing else.
+struct Rig {
+    replica: Replica,
+    now: Moment,
+    sequence: u64,
+}
+
+impl Rig {
+    fn start(forward_id_first: u64) -> Rig {
+        let log = LogTail {
+            term_runs: vec![(LogIndex(1), Term(1))],
+            last_index: LogIndex(1),
+            entries: vec![entry(1, 1, EntryKind::Members, members().encode())],
+        };
+        let hard_state = HardState { term: Term(1), vote: None };
+        let members = vec![(LogIndex(1), Arc::new(members()))];
+        Rig::recovered(Recovered { hard_state, log, members }, forward_id_first)
+    }
+
+    fn recovered(recovered: Recovered, forward_id_first: u64) -> Rig {
+        let raft = super::settings::Tuning::default().raft_config(node(1), instance(1), members(), 1);
+        let now = Moment(1_000_000_000);
+        let request_timeout = Duration::from_secs(5);
+        let config =
+            ReplicaConfig { raft, cluster_name: "test".to_string(), request_timeout, started: now, forward_id_first };
+        Rig { replica: Replica::new(config, recovered, now), now, sequence: 0 }
+    }
+
+    /// One turn with one event. Its persists are durable at once, but told only by the next turns.
+    fn turn(&mut self, event: ReplicaEvent) -> Effects {
+        let mut effects = Effects::default();
+        self.replica.on_event(self.now, event, &mut effects);
+        self.replica.end_turn(self.now, &mut effects);
+        if let Some(seq) = effects.persists.last().map(|persist| persist.seq) {
+            self.persisted(seq, &mut effects);
+        }
+        effects
+    }
+
+    fn persisted(&mut self, seq: PersistSeq, effects: &mut Effects) {
+        let later = self.turn(ReplicaEvent::Persisted { seq });
+        effects.persists.extend(later.persists);
+        effects.net.extend(later.net);
+    }
+
+    fn receive(&mut self, from: u32, term: u64, body: Body) -> Effects {
+        let message = Message { from: node(from), to: node(1), instance: instance(from), term: Term(term), body };
+        self.turn(ReplicaEvent::FromNet(FromNet::Raft { message }))
+    }
+
+    fn append(&mut self, from: u32, term: u64, prev: (u64, u64), entries: Vec<Entry>, commit: u64) -> Effects {
+        let (prev_index, prev_term, commit) = (LogIndex(prev.0), Term(prev.1), LogIndex(commit));
+        self.receive(from, term, Body::Append { prev_index, prev_term, entries, commit, round: 0 })
+    }
+
+    fn ask(&mut self, request: Request) -> Effects {
+        self.sequence += 1;
+        let origin = Origin { connection: CLIENT, sequence: self.sequence };
+        self.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request, forward: true }))
+    }
+
+    /// It is elected in term 2 by nodes 2 and 3, and its no-op, entry 2, is committed.
+    fn lead(&mut self) {
+        self.now = self.now + Duration::from_millis(400);
+        self.turn(ReplicaEvent::Tick);
+        let granted = true;
+        for body in [
+            Body::PreVoteReply { proposed: Term(2), granted, log_is_empty: false },
+            Body::VoteReply { granted, log_is_empty: false },
+            Body::AppendAccepted { matched: LogIndex(2), round: 0 },
+        ] {
+            let term = if matches!(body, Body::PreVoteReply { .. }) { 1 } else { 2 };
+            self.receive(2, term, body.clone());
+            self.receive(3, term, body);
+        }
+        assert_eq!(self.replica.view().commit, LogIndex(2), "{:?}", self.replica.view());
+    }
+
+    /// A leader of term 2 that is not this node.
+    fn follow(&mut self) {
+        self.receive(2, 2, Body::Heartbeat { commit: LogIndex::ZERO, round: 0 });
+        assert_eq!(self.replica.view().leader, Some(node(2)));
+    }
+}
+
+fn replies(effects: &Effects) -> Vec<(u64, &Reply)> {
+    let reply = |event| match event {
+        &NetEvent::Reply { origin, ref reply } => Some((origin.sequence, reply)),
+        _ => None,
+    };
+    effects.net.iter().filter_map(reply).collect()
+}
+
+fn forwarded(effects: &Effects) -> u64 {
+    let id = |event: &NetEvent| if let NetEvent::Forward { id, .. } = event { Some(*id) } else { None };
+    effects.net.iter().find_map(id).expect("it is passed on")
+}
+
+fn code(reply: &Reply) -> Option<ErrorCode> {
+    reply.result.as_ref().err().map(|error| error.code)
+}
+
+#[test]
+fn a_write_whose_entry_was_replaced_is_refused_only_once_the_replacement_is_committed() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    assert!(replies(&rig.ask(put())).is_empty());
+    // Node 2 holds entry 3 of term 2, say: nodes 4 and 5, which hold neither, can elect it when node 3 is gone.
+    let truncated = rig.append(3, 3, (2, 2), vec![noop(3, 3)], 2);
+    assert!(replies(&truncated).is_empty(), "nothing is certain yet: {:?}", truncated.net);
+    let committed = rig.append(3, 3, (3, 3), Vec::new(), 3);
+    let replies = replies(&committed);
+    assert_eq!(replies.len(), 1);
+    assert_eq!((replies[0].0, code(replies[0].1)), (1, Some(ErrorCode::NoLeader)));
+}
+
+#[test]
+fn a_write_that_was_replaced_here_and_committed_from_another_log_is_acknowledged() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let asked = rig.ask(put());
+    let own = asked.persists[0].entries[0].clone();
+    assert_eq!((own.index, own.term), (LogIndex(3), Term(2)));
+    rig.append(3, 3, (2, 2), vec![noop(3, 3)], 2);
+    let back = rig.append(2, 4, (2, 2), vec![own, noop(4, 4)], 4);
+    let replies = replies(&back);
+    assert!(matches!(replies[..], [(1, Reply { result: Ok(Outcome::Put { .. }), .. })]), "{replies:?}");
+}
+
+#[test]
+fn a_write_that_was_replaced_and_never_settled_is_of_unknown_outcome() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    rig.ask(put());
+    rig.append(3, 3, (2, 2), vec![noop(3, 3)], 2);
+    rig.now = rig.now + Duration::from_secs(6);
+    let late = rig.turn(ReplicaEvent::Tick);
+    let replies = replies(&late);
+    assert_eq!(replies.len(), 1);
+    assert_eq!((replies[0].0, code(replies[0].1)), (1, Some(ErrorCode::OutcomeUnknown)));
+}
+
+#[test]
+fn an_answer_to_what_was_passed_on_before_a_restart_reaches_no_client_after_it() {
+    let mut before = Rig::start(1000);
+    before.follow();
+    let old = forwarded(&before.ask(put()));
+    let mut after = Rig::start(2000);
+    after.follow();
+    let new = forwarded(&after.ask(get()));
+    let answer = |id| {
+        let reply = Reply { result: Ok(Outcome::Put { revision: crate::base::Revision(1) }), leader: None };
+        ReplicaEvent::FromNet(FromNet::ForwardReply { from: node(2), id, reply })
+    };
+    assert!(replies(&after.turn(answer(old))).is_empty());
+    assert_eq!(replies(&after.turn(answer(new))).len(), 1);
+}
+
+#[test]
+fn a_committed_entry_that_cant_be_applied_is_fatal_and_nothing_behind_it_is_applied() {
+    let mut rig = Rig::start(0);
+    let garbage = entry(2, 2, EntryKind::Commands, Bytes::from_static(b"\xff\xff\xff"));
+    let effects = rig.append(2, 2, (1, 1), vec![garbage, noop(3, 2)], 3);
+    let fatal = effects.fatal.expect("no node may skip it");
+    assert_eq!(fatal.index, LogIndex(2));
+}
+
+#[test]
+fn a_peer_that_passes_on_a_status_gets_one() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let request = Request::Status;
+    let forwarded = FromNet::Forwarded { from: node(2), id: 7, term: Term(2), request };
+    let effects = rig.turn(ReplicaEvent::FromNet(forwarded));
+    let status = |event: &NetEvent| {
+        matches!(event, NetEvent::ForwardReply { id: 7, reply: Reply { result: Ok(Outcome::Status(_)), .. }, .. })
+    };
+    assert!(effects.net.iter().any(status), "{:?}", effects.net);
+}
+
+#[test]
+fn a_write_that_was_passed_on_in_another_term_is_refused_and_never_proposed() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    for (term, is_taken) in [(1, false), (3, false), (2, true)] {
+        let forwarded = FromNet::Forwarded { from: node(2), id: term, term: Term(term), request: put() };
+        let effects = rig.turn(ReplicaEvent::FromNet(forwarded));
+        let refused = |event: &NetEvent| match event {
+            NetEvent::ForwardReply { reply, .. } => code(reply) == Some(ErrorCode::NoLeader),
+            _ => false,
+        };
+        assert_eq!(effects.net.iter().any(refused), !is_taken, "term {term}: {:?}", effects.net);
+        assert_eq!(!effects.persists.is_empty(), is_taken, "term {term}");
+    }
+}
+
+#[test]
+fn the_directory_learns_its_cluster_only_once_the_entry_that_names_it_is_durable_here() {
+    let mut rig = Rig::recovered(Recovered::default(), 0);
+    let entries = vec![entry(1, 1, EntryKind::Members, members().encode())];
+    let append = Body::Append {
+        prev_index: LogIndex::ZERO,
+        prev_term: Term::ZERO,
+        entries,
+        commit: LogIndex(1), // a majority holds it, and this node is not among them yet
+        round: 0,
+    };
+    let message = Message { from: node(2), to: node(1), instance: instance(2), term: Term(1), body: append };
+    let mut effects = Effects::default();
+    rig.replica.on_event(rig.now, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
+    rig.replica.end_turn(rig.now, &mut effects);
+    assert!(effects.members.is_some(), "it is applied");
+    assert_eq!(effects.record_cluster, None);
+    let seq = effects.persists.last().expect("it is persisted").seq;
+    rig.replica.on_event(rig.now, ReplicaEvent::Persisted { seq }, &mut effects);
+    rig.replica.end_turn(rig.now, &mut effects);
+    assert_eq!(effects.record_cluster, Some(ClusterId(1)));
+}
+
+#[test]
+fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let mut effects = Effects::default();
+    for (sequence, request) in [(1, put()), (2, get())] {
+        let origin = Origin { connection: CLIENT, sequence };
+        let request = FromNet::Request { origin, request, forward: true };
+        rig.replica.on_event(rig.now, ReplicaEvent::FromNet(request), &mut effects);
+    }
+    let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0 };
+    let message = Message { from: node(3), to: node(1), instance: instance(3), term: Term(5), body };
+    rig.replica.on_event(rig.now, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
+    rig.replica.end_turn(rig.now, &mut effects);
+    let mut answered: Vec<_> = replies(&effects).iter().map(|(sequence, reply)| (*sequence, code(reply))).collect();
+    answered.sort_unstable_by_key(|(sequence, _)| *sequence);
+    assert_eq!(answered, [(1, Some(ErrorCode::NoLeader)), (2, Some(ErrorCode::NoLeader))]);
+    assert!(rig.replica.is_idle());
+}
