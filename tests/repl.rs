@@ -68,8 +68,16 @@ impl Terminal {
     }
 
     /// Waits for the end; the exit status.
-    fn end(mut self) -> Option<i32> {
+    fn end(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // One that has ended can't be killed, and that is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
