@@ -135,6 +135,9 @@ pub const FETCH_BYTES_MAX: usize = 1024 * 1024;
 /// Clients' requests that one turn of the consensus thread takes. Reached: the rest come next turn, behind peers and
 /// completions.
 pub const TURN_REQUESTS_MAX: usize = 4096;
+/// Events of all kinds taken from the consensus inbox in one turn. Reached: the turn ends, so that what it found is
+/// persisted, sent and answered; the rest is next.
+pub const TURN_INBOX_EVENTS_MAX: usize = 16 * 1024;
 /// A clean stop waits for answers that are under way. Reached: they are answered as they stand.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.

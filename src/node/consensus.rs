@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::base::limits::{DRAIN_DEADLINE, TURN_REQUESTS_MAX};
+use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
 use crate::base::{Entry, LogIndex, Moment, PersistSeq};
 use crate::net::{FromNet, NetEvent, Outbox, PeerCredit};
 
@@ -66,7 +66,7 @@ impl ConsensusLoop {
             let now = clock::now();
             // A copy of the receiver, so that the handlers may borrow the rest.
             let inbox = self.inbox.clone();
-            for event in first.into_iter().chain(inbox.try_iter()) {
+            for event in first.into_iter().chain(inbox.try_iter()).take(TURN_INBOX_EVENTS_MAX) {
                 match event {
                     ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => requests.push_back(request),
                     ConsensusEvent::FromNet(event) => self.on_peer(now, event, &mut effects),
