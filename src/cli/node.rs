@@ -16,7 +16,7 @@ use crate::base::NodeId;
 use crate::disk::OpenError;
 use crate::net::NetLimits;
 use crate::node::Settings;
-use crate::node::core::End;
+use crate::node::end::End;
 use crate::node::settings::Tuning;
 use crate::node::start::{Node, NodeError, Stopper};
 

@@ -12,7 +12,7 @@ use crate::disk::{DataDir, Disk, LogReader, SegmentJob};
 use crate::raft::Fetch;
 
 use super::consensus::ConsensusEvent;
-use super::core::{End, Ender};
+use super::end::{End, Ender};
 use super::wal::WalEvent;
 
 /// The shortest time between two failed attempts at a segment.

@@ -16,7 +16,7 @@ use crate::net::{FromNet, NetEvent, Outbox, PeerCredit};
 
 use super::background::BackgroundEvent;
 use super::clock;
-use super::core::{End, Ender};
+use super::end::{End, Ender};
 use super::journal::Journal;
 use super::replica::{Effects, Replica, ReplicaEvent};
 use super::wal::WalEvent;

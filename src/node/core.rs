@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::base::{Members, Moment, Random};
 use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
@@ -16,50 +16,10 @@ use crate::raft;
 use super::background::{BackgroundEvent, BackgroundLoop};
 use super::clock;
 use super::consensus::{ConsensusEvent, ConsensusLoop};
+use super::end::{End, Ender, spawn};
 use super::journal::Journal;
 use super::replica::{Replica, ReplicaConfig};
 use super::wal::{WalEvent, WalLoop};
-
-/// Why a node ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It was told to.
-    Stopped,
-    /// Its disk failed; what was acknowledged before is safe.
-    Io(String),
-    /// Something that was durable can't be understood.
-    Damaged(String),
-}
-
-/// Takes the first reason why a node ends; every thread has one.
-#[derive(Clone, Debug)]
-pub struct Ender(Sender<End>);
-
-impl Ender {
-    pub fn new() -> (Ender, Receiver<End>) {
-        let (sender, receiver) = bounded(1);
-        (Ender(sender), receiver)
-    }
-
-    /// Only the first one counts.
-    pub fn end(&self, end: End) {
-        let _ = self.0.try_send(end);
-    }
-}
-
-/// Ends the node when its thread panics. The program aborts before that (`cli::node`); who embeds a node need not.
-struct EndOnPanic {
-    thread: String,
-    ender: Ender,
-}
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.ender.end(End::Io(format!("the thread {} has panicked", self.thread)));
-        }
-    }
-}
 
 /// What a core is made of.
 pub struct CoreParts {
@@ -152,19 +112,6 @@ impl OpenedCore {
         ];
         Ok(Core { inbox, to_wal, to_background, ender, ended, threads })
     }
-}
-
-/// Starts a thread of a node: if it panics, the node ends.
-pub fn spawn<T: Send + 'static>(
-    name: String,
-    ender: Ender,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> std::io::Result<JoinHandle<T>> {
-    let guard = EndOnPanic { thread: name.clone(), ender };
-    std::thread::Builder::new().name(name).spawn(move || {
-        let _guard = guard;
-        run()
-    })
 }
 
 /// The running threads.

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod consensus;
 pub mod core;
 pub mod embedded;
+pub mod end;
 pub mod replica;
 pub mod settings;
 pub mod start;

@@ -12,7 +12,8 @@ use crate::disk::{DataDir, OpenError, RecoveryReport, WalSettings, Wanted, rando
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
-use super::core::{Core, CoreParts, End, OpenedCore, spawn};
+use super::core::{Core, CoreParts, OpenedCore};
+use super::end::{End, spawn};
 use super::settings::Settings;
 
 /// A start that failed, in one line that says how to mend it.

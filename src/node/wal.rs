@@ -15,7 +15,7 @@ use crate::raft::Persist;
 
 use super::background::BackgroundEvent;
 use super::consensus::ConsensusEvent;
-use super::core::{End, Ender};
+use super::end::{End, Ender};
 
 /// The inbox of the wal thread.
 pub enum WalEvent {
