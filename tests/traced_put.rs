@@ -115,6 +115,11 @@ fn no_ok_leaves_before_a_majority_has_synced() {
         let mut answer = [0; 3];
         stream.read_exact(&mut answer).expect("the leader answers");
         assert_eq!(&answer, b"OK\n");
+        // Its thread may still be in the call that sent this; with the next answer that call has returned.
+        stream.write_all(b"PING\n").unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).expect("the leader answers");
+        assert_eq!(&answer, b"PONG\n");
     }
     for node in 1..=3 {
         // Ending the node ends its tracer, with everything written.
