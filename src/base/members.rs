@@ -38,8 +38,13 @@ pub struct Members {
 }
 
 impl Members {
+    /// Everyone, of all kinds.
+    pub fn all(&self) -> impl Iterator<Item = &Member> {
+        [&self.voters, &self.outgoing, &self.learners].into_iter().flatten()
+    }
+
     pub fn get(&self, id: NodeId) -> Option<&Member> {
-        [&self.voters, &self.outgoing, &self.learners].into_iter().flatten().find(|member| member.id == id)
+        self.all().find(|member| member.id == id)
     }
 
     pub fn encode(&self) -> Bytes {

@@ -36,7 +36,7 @@ use crate::base::limits::DATA_FORMAT_VERSION;
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     let commit =
         git_version::git_version!(args = ["--always", "--dirty=-modified", "--abbrev=12"], fallback = "unknown");
-    format!("{} (commit {commit}, data format {DATA_FORMAT_VERSION})", env!("CARGO_PKG_VERSION"))
+    format!("{} (commit {commit}, data format {DATA_FORMAT_VERSION})", crate::VERSION)
 });
 
 /// A replicated key-value store on Raft: durable before acknowledged, linearizable, and quick about it.

@@ -131,8 +131,8 @@ impl ConsensusLoop {
         }
         if let Some(members) = effects.members.take() {
             let own = self.journal.id();
-            let others = members.voters.iter().chain(&members.outgoing).chain(&members.learners);
-            let peers = others.filter(|member| member.id != own).map(|member| (member.id, member.address.clone()));
+            let peers =
+                members.all().filter(|member| member.id != own).map(|member| (member.id, member.address.clone()));
             effects.net.push(NetEvent::SetPeers { peers: peers.collect() });
             effects.net.push(NetEvent::SetClusterId { cluster: members.cluster });
         }

@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, Operation, Random, Revision};
-use crate::disk::{DataDir, Disk, OpenError, WalSettings, Wanted};
+use crate::disk::{DataDir, Disk, OpenError, Wanted};
 use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
@@ -179,11 +179,7 @@ impl EmbeddedCluster {
             raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
             cluster_name: "embedded".to_string(),
             request_timeout: tuning.request_timeout,
-            wal_settings: WalSettings {
-                segment_bytes: tuning.segment_bytes,
-                log_memory_bytes_max: tuning.log_memory_bytes_max,
-                ..WalSettings::default()
-            },
+            wal_settings: tuning.wal_settings(),
             disk: data_dir.disk(),
             data_dir,
             on_role_change: Box::new({

@@ -251,7 +251,7 @@ impl Replica {
             return reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
         }
         let view = self.raft.view();
-        match admit::judge(view.role, self.leader(), forward) {
+        match admit::judge(view.role, self.leader_in(&view), forward) {
             Verdict::Take => {
                 Step::Admitted.pass(format_args!("{waiter:?}"));
                 self.batch.add(view.term, waiter, request);
@@ -376,14 +376,15 @@ impl Replica {
                     self.take_addresses(&members);
                     effects.members = Some(members);
                 }
+                let leader = self.leader();
                 for (place, outcome) in applied.outcomes.into_iter().enumerate() {
                     if let Some(waiter) = self.waiting.take_write(entry.index, entry.term, place) {
-                        let reply = Reply { result: Ok(outcome), leader: self.leader() };
+                        let reply = Reply { result: Ok(outcome), leader: leader.clone() };
                         reply::answer(waiter, reply, &mut effects.net);
                     }
                 }
                 for waiter in self.waiting.take_superseded(entry.index, entry.term) {
-                    reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
+                    reply::answer(waiter, reply::write_replaced(leader.clone()), &mut effects.net);
                 }
             }
             Err(error) => effects.fatal = Some(error),
@@ -403,14 +404,18 @@ impl Replica {
     }
 
     fn leader(&self) -> Option<Leader> {
-        let id = self.raft.view().leader?;
+        self.leader_in(&self.raft.view())
+    }
+
+    fn leader_in(&self, view: &raft::View) -> Option<Leader> {
+        let id = view.leader?;
         let address = if id == self.id { self.own_address.clone() } else { self.peers.get(&id)?.address.clone() };
         Some(Leader { id, address })
     }
 
     fn take_addresses(&mut self, members: &Members) {
         let mut known = std::mem::take(&mut self.peers);
-        for member in members.voters.iter().chain(&members.outgoing).chain(&members.learners) {
+        for member in members.all() {
             if member.id == self.id {
                 self.own_address = member.address.clone();
                 continue;

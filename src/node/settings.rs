@@ -70,6 +70,15 @@ impl Default for Tuning {
 }
 
 impl Tuning {
+    /// The part that the log is told.
+    pub(crate) fn wal_settings(&self) -> crate::disk::WalSettings {
+        crate::disk::WalSettings {
+            segment_bytes: self.segment_bytes,
+            log_memory_bytes_max: self.log_memory_bytes_max,
+            ..crate::disk::WalSettings::default()
+        }
+    }
+
     /// The part that consensus is told.
     pub(super) fn raft_config(&self, id: NodeId, instance: InstanceId, bootstrap: Members, seed: u64) -> raft::Config {
         raft::Config {

@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 
 use crate::base::limits::{DESCRIPTORS_RESERVED, LISTEN_BACKLOG};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId};
-use crate::disk::{DataDir, OpenError, RecoveryReport, WalSettings, Wanted, random_u128};
+use crate::disk::{DataDir, OpenError, RecoveryReport, Wanted, random_u128};
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
@@ -67,11 +67,7 @@ impl Node {
             raft: settings.tuning.raft_config(settings.id, instance, bootstrap, seed),
             cluster_name: settings.cluster_name.clone(),
             request_timeout: settings.tuning.request_timeout,
-            wal_settings: WalSettings {
-                segment_bytes: settings.tuning.segment_bytes,
-                log_memory_bytes_max: settings.tuning.log_memory_bytes_max,
-                ..WalSettings::default()
-            },
+            wal_settings: settings.tuning.wal_settings(),
             disk: data_dir.disk(),
             data_dir,
             on_role_change: Box::new(|| {}),
@@ -160,8 +156,7 @@ fn bootstrap(settings: &Settings) -> Result<Members, NodeError> {
 
 /// The log's membership wins over the flags, which only bootstrap; where they differ the operator is told.
 fn peers_of_the_log(settings: &Settings, members: &Members, flags: &[(NodeId, Arc<str>)]) -> Vec<(NodeId, Arc<str>)> {
-    let all = members.voters.iter().chain(&members.outgoing).chain(&members.learners);
-    let (own, others): (Vec<&Member>, Vec<&Member>) = all.partition(|member| member.id == settings.id);
+    let (own, others): (Vec<&Member>, Vec<&Member>) = members.all().partition(|member| member.id == settings.id);
     let peers: Vec<(NodeId, Arc<str>)> = others.iter().map(|member| (member.id, member.address.clone())).collect();
     let show = |peers: &[(NodeId, Arc<str>)]| {
         peers.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(", ")

@@ -74,7 +74,7 @@ impl Membership {
     /// Everyone else who gets the log, ascending.
     pub fn peers(&self) -> BTreeSet<NodeId> {
         let members = self.current();
-        self.others([&members.voters, &members.outgoing, &members.learners].into_iter().flatten())
+        self.others(members.all())
     }
 
     fn others<'a>(&self, members: impl Iterator<Item = &'a Member>) -> BTreeSet<NodeId> {
