@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use raftkv::base::{Role, Step};
+use raftkv::base::{NodeId, Role, Step};
 use raftkv::client::{Client, ClientSettings};
 use raftkv::node::{Node, Settings};
 
@@ -38,6 +38,23 @@ fn collector() -> &'static Collector {
         log::set_max_level(log::LevelFilter::Trace);
         collector
     })
+}
+
+/// Where each step of the PUT was first passed. Any node's disk makes its entry durable; all else is the leader's doing.
+/// What another node still does for an entry before it does not count.
+fn first_passed(seen: &[(String, String)], leader: NodeId) -> BTreeMap<Step, usize> {
+    let own = format!("-{leader}");
+    let entry_of = |text: &str| text.rsplit_once("entry ").and_then(|(_, index)| index.parse::<u64>().ok());
+    let says = |text: &str, step: Step| text.starts_with(&format!("{} {}", step as u8, step.name()));
+    let appended = seen.iter().find(|(thread, text)| thread.ends_with(&own) && says(text, Step::Appended));
+    let Some(entry) = appended.and_then(|(_, text)| entry_of(text)) else { return BTreeMap::new() };
+    let place = |step: Step| {
+        seen.iter().position(|(thread, text)| {
+            let by_whom = thread.ends_with(&own) || step == Step::Persisted;
+            by_whom && says(text, step) && entry_of(text).is_none_or(|reached| reached >= entry)
+        })
+    };
+    Step::ALL.into_iter().filter_map(|step| Some((step, place(step)?))).collect()
 }
 
 #[test]
@@ -75,14 +92,7 @@ fn one_put_passes_all_nine_steps_in_order() {
     let deadline = Instant::now() + common::PATIENCE;
     let first = loop {
         let seen = collector.0.lock().unwrap().clone();
-        let mut first: BTreeMap<Step, usize> = BTreeMap::new();
-        for step in Step::ALL {
-            let own = |thread: &str| thread.ends_with(&format!("-{leader_id}"));
-            let says = |text: &str| text.starts_with(&format!("{} {}", step as u8, step.name()));
-            // Any node's disk makes an entry durable; everything else is the leader's doing.
-            let at = seen.iter().position(|(thread, text)| says(text) && (own(thread) || step == Step::Persisted));
-            first.extend(at.map(|at| (step, at)));
-        }
+        let first = first_passed(&seen, leader_id);
         if first.len() == Step::ALL.len() || Instant::now() > deadline {
             for (thread, text) in &seen {
                 println!("{thread:15} {text}");

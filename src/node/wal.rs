@@ -66,7 +66,10 @@ impl WalLoop {
         let Some(last) = persists.last() else { return Ok(()) };
         let seq: PersistSeq = last.seq;
         self.wal.persist(persists)?;
-        Step::Persisted.pass(format_args!("up to {seq}"));
+        // A batch of terms and votes alone is no step of a PUT.
+        if let Some(entry) = persists.iter().rev().find_map(|persist| persist.entries.last()) {
+            Step::Persisted.pass(format_args!("up to entry {}", entry.index));
+        }
         for message in persists.drain(..).flat_map(|persist| persist.messages) {
             net.push(NetEvent::Send { message });
         }

@@ -52,7 +52,7 @@ impl Raft {
             && self.log.matches(durable, self.hard_state.term)
         {
             self.commit = durable;
-            Step::Committed.pass(format_args!("up to {durable}"));
+            Step::Committed.pass(format_args!("up to entry {durable}"));
         }
         self.maybe_settle();
         self.maybe_finish_reads(out);
