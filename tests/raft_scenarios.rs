@@ -16,9 +16,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::{Cluster, Settings, describe, describe_log};
+use cluster::{Cluster, Settings, describe, describe_health, describe_log};
 use goldenscript::{ArgumentConsumer, Command, Context};
-use raftkv::base::{HardState, NodeId, Term};
+use raftkv::base::{HardState, LogIndex, NodeId, Term};
 use raftkv::raft::Input;
 
 type Answer<T> = Result<T, Box<dyn Error>>;
@@ -116,6 +116,21 @@ impl Script {
                 }
             }
             "heal" => cluster.blocked.clear(),
+            // lose NODE INDEX ...: its disk loses the content of these entries
+            "lose" => {
+                let node = node(args.next_pos().ok_or("which node?")?)?;
+                let mut indexes = Vec::new();
+                while let Some(text) = args.next_pos() {
+                    indexes.push(LogIndex(text.parse()?));
+                }
+                cluster.lose(node, &indexes);
+            }
+            // loseend NODE [entries=N]: the disk of a node that is down loses the end of its log
+            "loseend" => {
+                let node = node(args.next_pos().ok_or("which node?")?)?;
+                let entries = number(args, "entries", 0);
+                cluster.lose_end(node, entries);
+            }
             "hang" => self.hung.extend(nodes(args)?),
             "unhang" => self.hung.clear(),
             _ => return Ok(false),
@@ -248,6 +263,12 @@ impl Script {
                     )?;
                 }
             }
+            "health" => {
+                for node in asked {
+                    let Some(raft) = cluster.raft(node) else { continue };
+                    writeln!(output, "{node}: {}", describe_health(&raft.health()))?;
+                }
+            }
             "progress" => {
                 for node in asked {
                     for (peer, progress) in cluster.raft(node).map(|raft| raft.progress()).unwrap_or_default() {
@@ -302,6 +323,13 @@ scripts! {
     commit_median
     commit_own_term
     commit_verified_prefix
+    damage_all_votes
+    damage_barrier
+    damage_end
+    damage_lost
+    damage_never_acknowledged
+    damage_refill
+    damage_running
     durability_acks
     durability_late_fsync
     election_check_quorum

@@ -53,6 +53,11 @@ pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 pub const RESULT_KEYS_MAX: usize = 1024 * 1024;
 /// Most peers that a status may name. Reached: whoever decodes the answer closes the connection.
 pub const STATUS_PEERS_MAX: usize = 1024;
+/// Most entries that one message asks a peer for, after damage. Reached when sending: the rest is asked for later; when
+/// receiving: the link is closed and counted.
+pub const REFILL_ENTRIES_MAX: usize = 64;
+/// Most entries that peers may wait for while they are read from the segments. Reached: they ask again.
+pub const REFILL_WAITING_MAX: usize = 1024;
 /// Keys in one page of a listing that is not asked for a smaller one, when it is paged for a line client.
 pub const PAGE_KEYS_DEFAULT: usize = 1000;
 

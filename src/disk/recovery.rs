@@ -342,7 +342,7 @@ impl Judged {
             warnings,
         };
         let log = LogTail { term_runs: map.term_runs().to_vec(), last_index: map.last(), entries: entries.into() };
-        let recovered = Recovered { hard_state: slots.state(), log, members };
+        let recovered = Recovered { hard_state: slots.state(), log, members, damage: crate::raft::Damage::default() };
         let incarnation = self.incarnation_max.checked_add(1).ok_or_else(|| {
             Damage::new(WAL_DIR, "its incarnations are used up, after four thousand million starts of the process")
         })?;

@@ -25,7 +25,7 @@ pub enum Urgency {
 impl Urgency {
     pub fn of(message: &Message) -> Urgency {
         match message.body {
-            Body::Append { .. } => Urgency::Data,
+            Body::Append { .. } | Body::Refilled { .. } => Urgency::Data,
             _ => Urgency::Control,
         }
     }

@@ -113,8 +113,8 @@ impl Rig {
         self.turn(ReplicaEvent::Tick);
         let granted = true;
         for body in [
-            Body::PreVoteReply { proposed: Term(2), granted, log_is_empty: false },
-            Body::VoteReply { granted, log_is_empty: false },
+            Body::PreVoteReply { proposed: Term(2), granted, log_is_empty: false, suspect: false },
+            Body::VoteReply { granted, log_is_empty: false, suspect: false },
             Body::AppendAccepted { matched: LogIndex(2), round: 0 },
         ] {
             let term = if matches!(body, Body::PreVoteReply { .. }) { 1 } else { 2 };

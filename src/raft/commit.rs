@@ -43,7 +43,7 @@ impl Raft {
         let State::Leader(leading) = &self.state else { return };
         let durable = quorum::reached(self.membership.current(), |member| {
             if member.id == self.config.id {
-                return Some(self.durability.durable_index());
+                return Some(self.held_index());
             }
             leading.peers.get(&member.id).filter(|progress| progress.counts(member)).map(|progress| progress.matched)
         });
@@ -74,8 +74,11 @@ impl Raft {
         while self.delivery.delivered < self.commit && bytes < DELIVER_BYTES_MAX {
             let next = self.delivery.delivered.next();
             let Some(entry) = self.log.get(next) else {
-                let hi = self.commit.min(self.log.first_held().prev());
-                return self.delivery.fetch(next, hi, out);
+                if !self.repair.is_missing(next) {
+                    let hi = self.commit.min(self.log.first_held().prev());
+                    self.delivery.fetch(next, hi, out);
+                }
+                return;
             };
             bytes += entry.cost_bytes();
             out.committed.push(entry.clone());
@@ -93,6 +96,7 @@ impl Raft {
         };
         let sound = (lo.0..).zip(&entries).take_while(is_ours).count();
         entries.truncate(sound);
+        self.send_refilled(lo, &entries, out);
         if entries.is_empty() {
             self.delivery.failed.insert(lo);
             return;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Body, COUNTER_MAX, Outputs, Raft, State, quorum};
-use crate::base::{HardState, InstanceId, LogIndex, Moment, NodeId, Term};
+use crate::base::{HardState, InstanceId, LogIndex, Member, Moment, NodeId, Term};
 
 /// Who said yes, and from which directory.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub(super) struct Ballot {
 struct Grant {
     instance: InstanceId,
     log_is_empty: bool,
+    suspect: bool,
 }
 
 impl Ballot {
@@ -41,6 +42,7 @@ pub(super) struct Reply {
     pub granted: bool,
     pub instance: InstanceId,
     pub log_is_empty: bool,
+    pub suspect: bool,
 }
 
 impl Raft {
@@ -90,7 +92,7 @@ impl Raft {
 
     fn may_campaign(&self, now: Moment) -> bool {
         let disk_hangs = self.durability.oldest_in_flight(now) >= self.config.persist_stall;
-        self.membership.is_voter() && !disk_hangs && self.hard_state.term.0 < COUNTER_MAX
+        self.membership.is_voter() && self.may_stand() && !disk_hangs && self.hard_state.term.0 < COUNTER_MAX
     }
 
     fn describe_silence(&self, now: Moment) -> String {
@@ -139,7 +141,8 @@ impl Raft {
     }
 
     fn count_own_vote(&mut self, now: Moment, out: &mut Outputs) {
-        let reply = Reply { granted: true, instance: self.config.instance, log_is_empty: self.log.is_empty() };
+        let (instance, log_is_empty) = (self.config.instance, self.log.is_empty());
+        let reply = Reply { granted: true, instance, log_is_empty, suspect: self.repair.is_suspect() };
         self.count_vote(now, self.config.id, reply, out);
     }
 
@@ -148,7 +151,8 @@ impl Raft {
         if !reply.granted {
             return;
         }
-        ballot.granted.insert(from, Grant { instance: reply.instance, log_is_empty: reply.log_is_empty });
+        let Reply { instance, log_is_empty, suspect, .. } = reply;
+        ballot.granted.insert(from, Grant { instance, log_is_empty, suspect });
         match &self.state {
             State::PreCandidate(ballot) if self.is_won(ballot) => self.start_vote(now, out),
             State::Candidate(ballot) if self.is_won(ballot) => {
@@ -160,18 +164,19 @@ impl Raft {
     }
 
     /// A majority of the members the log knows, each from the directory it is known by. With an empty log nothing is
-    /// known, and an election forms a new cluster: that takes everyone, and everyone's log must be empty.
+    /// known, and an election forms a new cluster: that takes everyone, and everyone's log must be empty. A suspect
+    /// member's vote counts only where every member's does (see `repair`).
     fn is_won(&self, ballot: &Ballot) -> bool {
         let members = self.membership.current();
         if self.log.is_empty() {
-            let all = |id| ballot.granted.get(&id).is_some_and(|grant| grant.log_is_empty);
+            let all = |id| ballot.granted.get(&id).is_some_and(|grant| grant.log_is_empty && !grant.suspect);
             return members.voters.iter().all(|member| all(member.id));
         }
-        quorum::reached(members, |member| {
-            let instance = ballot.instance_of(member.id)?;
-            (member.instance == Some(instance)).then_some(())
-        })
-        .is_some()
+        let granted =
+            |member: &Member| ballot.granted.get(&member.id).filter(|grant| member.instance == Some(grant.instance));
+        let sound = |member: &Member| granted(member).filter(|grant| !grant.suspect).map(|_| ());
+        let mut all = members.voters.iter().chain(&members.outgoing);
+        quorum::reached(members, sound).is_some() || all.all(|member| granted(member).is_some())
     }
 
     /// Whether there is a leader that works, as far as this node can tell: then it helps nobody to replace it.
@@ -196,9 +201,11 @@ impl Raft {
         }
         let granted = proposed > self.hard_state.term
             && !self.membership.is_uncounted()
+            && self.may_vote()
             && !self.hears_leader(now)
             && self.log.is_covered_by(last_index, last_term);
-        let body = Body::PreVoteReply { proposed, granted, log_is_empty: self.log.is_empty() };
+        let (log_is_empty, suspect) = (self.log.is_empty(), self.repair.is_suspect());
+        let body = Body::PreVoteReply { proposed, granted, log_is_empty, suspect };
         out.send.push(self.stamp().message(from, body));
     }
 
@@ -226,21 +233,22 @@ impl Raft {
             }
             self.become_follower(now, term, None, format!("node {from} campaigns in term {term}"), out);
         }
-        let log_is_empty = self.log.is_empty();
+        let (log_is_empty, suspect) = (self.log.is_empty(), self.repair.is_suspect());
         let stamp = self.stamp();
         if !self.grants(&asked) {
-            return out.send.push(stamp.message(from, Body::VoteReply { granted: false, log_is_empty }));
+            return out.send.push(stamp.message(from, Body::VoteReply { granted: false, log_is_empty, suspect }));
         }
         self.hard_state.vote = Some(from);
         self.become_follower(now, term, None, format!("it votes for node {from} in term {term}"), out);
         self.reset_election_deadline(now);
-        let reply = stamp.message(from, Body::VoteReply { granted: true, log_is_empty });
+        let reply = stamp.message(from, Body::VoteReply { granted: true, log_is_empty, suspect });
         self.send_when_durable(now, LogIndex::ZERO, reply, out);
     }
 
     fn grants(&self, asked: &Asked) -> bool {
         asked.term == self.hard_state.term
             && !self.membership.is_uncounted()
+            && self.may_vote()
             && self.leader.is_none()
             && self.hard_state.vote.is_none_or(|vote| vote == asked.from)
             && self.log.is_covered_by(asked.last_index, asked.last_term)

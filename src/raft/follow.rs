@@ -67,13 +67,16 @@ impl Raft {
         let stamp = self.stamp();
         if !self.log.matches(prev_index, prev_term) {
             let (hint_index, hint_term) = self.log.last_at_or_below(prev_index, prev_term);
-            let body = Body::AppendRejected { prev_index, hint_index, hint_term, round };
+            let suspect = self.repair.is_suspect();
+            let body = Body::AppendRejected { prev_index, hint_index, hint_term, round, suspect };
             return out.send.push(stamp.message(from, body));
         }
         let matched = LogIndex(prev_index.0 + entries.len() as u64);
         self.append_unknown(now, entries, out);
         self.verified = self.verified.max(matched);
         self.commit = self.commit.max(commit.min(matched));
+        // What the disk has lost is known to be equal, and yet is not held here.
+        let matched = self.repair.sound_until().map_or(matched, |sound| matched.min(sound));
         let accepted = stamp.message(from, Body::AppendAccepted { matched, round });
         self.send_when_durable(now, matched, accepted, out);
     }
@@ -81,7 +84,9 @@ impl Raft {
     /// Appends what is not here yet, in place of what contradicts it.
     fn append_unknown(&mut self, now: Moment, mut entries: Vec<Entry>, out: &mut Outputs) {
         let known = entries.iter().take_while(|entry| self.log.matches(entry.index, entry.term)).count();
-        let entries = entries.split_off(known);
+        let unknown = entries.split_off(known);
+        entries.iter().for_each(|entry| self.offer(entry, out));
+        let entries = unknown;
         let Some(first) = entries.first() else { return };
         if first.index <= self.log.last_index() {
             self.truncate(first.index, out);
@@ -94,7 +99,7 @@ impl Raft {
         self.announce_standing(out);
     }
 
-    fn truncate(&mut self, from: LogIndex, out: &mut Outputs) {
+    pub(super) fn truncate(&mut self, from: LogIndex, out: &mut Outputs) {
         assert!(
             from > self.commit,
             "the leader of term {} contradicts entry {from}, but {} is committed: two histories exist",
@@ -104,6 +109,7 @@ impl Raft {
         self.log.truncate(from);
         self.durability.on_truncated(from);
         self.membership.on_truncated(from);
+        self.repair.on_truncated(from);
         self.verified = self.verified.min(from.prev());
         out.truncated_from = Some(out.truncated_from.map_or(from, |lowest| lowest.min(from)));
     }

@@ -8,6 +8,8 @@
 //!     for m in out.send      { net.send(m) }               // 2. at once, in parallel with the disk
 //!     for e in out.committed { kv.apply(e) }               // 3. in order, each exactly once since start
 //!     for f in out.fetches   { background.read(f) }        // 4. answered by Input::Fetched, in any order
+//!     for e in out.refilled  { background.repair(e) }      // 5. answered by Input::Repaired once durable
+//!     if out.cleared         { background.clear_mark() }   // 6. the directory is sound again
 //!     answer(out.proposed, out.reads_ready, out.reads_failed, out.truncated_from);
 //! }
 //! the wal, first in, first out:   write, fdatasync, THEN send p.messages, THEN Input::Persisted { p.seq }
@@ -63,6 +65,26 @@ pub struct Recovered {
     pub log: LogTail,
     /// Every Members entry in the log, ascending, so that a truncation can fall back to the one before.
     pub members: Vec<(LogIndex, Arc<Members>)>,
+    pub damage: Damage,
+}
+
+/// What the disk has lost of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// The directory carries the mark: something was lost, and not everything about it is settled.
+    pub suspect: bool,
+    /// The log may have gone on behind its last entry.
+    pub end_uncertain: bool,
+    /// Entries of the log, ascending, whose content is lost.
+    pub missing: Vec<MissingEntry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissingEntry {
+    pub index: LogIndex,
+    pub term: Term,
+    /// CRC-32 of its data, where that is still known.
+    pub checksum: Option<u32>,
 }
 
 /// A log as it stands on disk: its terms in full, its entries only at the end.
@@ -97,6 +119,10 @@ pub enum Input {
     LinkDown { peer: NodeId },
     /// The answer to a `Fetch`: consecutive entries from `lo`, at least one unless the read failed for now.
     Fetched { lo: LogIndex, entries: Vec<Entry> },
+    /// The disk has lost these entries, which are not written anew by anything queued.
+    Damaged { missing: Vec<MissingEntry> },
+    /// The answer to `Outputs::refilled`: what is durable again, and what was not the entry that was lost.
+    Repaired { done: Vec<LogIndex>, refused: Vec<LogIndex> },
 }
 
 /// What a step asks of the driver. Steps append; the driver empties it.
@@ -110,6 +136,10 @@ pub struct Outputs {
     /// Leadership was lost before they could be confirmed. Nothing was read: they can be asked again.
     pub reads_failed: Vec<ReadId>,
     pub fetches: Vec<Fetch>,
+    /// Missing entries, to be written back where they were.
+    pub refilled: Vec<Entry>,
+    /// Nothing is missing any more and the end of the log is certain: the mark may go.
+    pub cleared: bool,
     /// Entries from here on were replaced in this log. Their proposals may still take effect, from another node's log,
     /// until an entry is committed that rules them out. The lowest of the steps.
     pub truncated_from: Option<LogIndex>,

@@ -39,6 +39,13 @@ impl Membership {
         }
     }
 
+    /// Takes what an entry says that was missing from the log until now.
+    pub fn on_refilled(&mut self, entry: &Entry) {
+        let place = self.history.partition_point(|(index, _)| *index < entry.index);
+        let members = Members::decode(&entry.data).expect("it was decoded when it was offered");
+        self.history.insert(place, (entry.index, Arc::new(members)));
+    }
+
     pub fn on_truncated(&mut self, from: LogIndex) {
         self.history.retain(|(index, _)| *index < from);
     }

@@ -1,5 +1,6 @@
 //! What nodes say to each other.
 
+use super::repair::{Absence, Barrier, EntryId};
 use crate::base::{Entry, InstanceId, LogIndex, NodeId, Term};
 
 /// A message between two nodes. `term` is always the sender's current term, also in PreVote, so that no two
@@ -24,10 +25,12 @@ pub enum Body {
         last_term: Term,
     },
     /// `log_is_empty`: the voter's own log is; a new cluster forms only when every member's is.
+    /// `suspect`: its disk has lost something, so this vote counts only where every voter's does.
     PreVoteReply {
         proposed: Term,
         granted: bool,
         log_is_empty: bool,
+        suspect: bool,
     },
     /// Leaves only when the candidate's own term and vote are durable. `transfer`: the leader asked for it.
     Vote {
@@ -38,6 +41,7 @@ pub enum Body {
     VoteReply {
         granted: bool,
         log_is_empty: bool,
+        suspect: bool,
     },
     /// Entries behind (`prev_index`, `prev_term`), consecutive. `round` names the leader's latest read round.
     Append {
@@ -55,11 +59,13 @@ pub enum Body {
     },
     /// The entry at `prev_index` is missing or of another term. `hint_index`, `hint_term`: the follower's last
     /// entry at or below `prev_index` whose term is not above the leader's `prev_term`; the leader goes back to it.
+    /// `suspect`: its disk has lost something, perhaps what it acknowledged before.
     AppendRejected {
         prev_index: LogIndex,
         hint_index: LogIndex,
         hint_term: Term,
         round: u64,
+        suspect: bool,
     },
     /// Goes ahead of queued data. `commit` is at most what the leader knows to match at the receiver.
     Heartbeat {
@@ -69,6 +75,17 @@ pub enum Body {
     HeartbeatReply {
         round: u64,
     },
+    /// "My disk has lost these; do you have them?" Changes nothing at the receiver.
+    Refill {
+        wanted: Vec<EntryId>,
+        nonce: u64,
+    },
+    /// As many of them as fit a message, and which the sender can't give. A leader also says where its log ends.
+    Refilled {
+        entries: Vec<Entry>,
+        absent: Vec<(EntryId, Absence)>,
+        barrier: Option<Barrier>,
+    },
 }
 
 impl Message {
@@ -76,6 +93,10 @@ impl Message {
     pub fn cost_bytes(&self) -> usize {
         let entries = match &self.body {
             Body::Append { entries, .. } => entries.iter().map(Entry::cost_bytes).sum(),
+            Body::Refilled { entries, absent, .. } => {
+                entries.iter().map(Entry::cost_bytes).sum::<usize>() + size_of_val(&absent[..])
+            }
+            Body::Refill { wanted, .. } => size_of_val(&wanted[..]),
             _ => 0,
         };
         entries + 128

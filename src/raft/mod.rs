@@ -25,7 +25,8 @@
 //! # Which file does what
 //!
 //! `election.rs` makes leaders, and says who may; `replication.rs` is the leader's side of the log, `follow.rs` the
-//! follower's, `reads.rs` the linearizable reads, `commit.rs` what is committed and how it is handed out. They work
+//! follower's, `reads.rs` the linearizable reads, `commit.rs` what is committed and how it is handed out,
+//! `repair.rs` what becomes of a node whose disk has lost something. They work
 //! on `log.rs` (terms and entries), `durability.rs` (what the disk holds), `progress.rs` (what a leader knows of a
 //! peer), `membership.rs` (whose word counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of it
 //! after every step in debug builds.
@@ -61,6 +62,7 @@ pub mod message;
 mod progress;
 mod quorum;
 mod reads;
+mod repair;
 mod replication;
 
 use std::sync::Arc;
@@ -71,12 +73,14 @@ use commit::Delivery;
 use durability::Durability;
 use election::Ballot;
 pub use io::{
-    Config, Fetch, Input, LogTail, Outputs, Persist, ProposeRefused, Proposed, ReadId, ReadReady, Recovered,
-    RoleChange, View,
+    Config, Damage, Fetch, Input, LogTail, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, ReadId, ReadReady,
+    Recovered, RoleChange, View,
 };
 use log::Log;
 use membership::Membership;
 pub use message::{Body, Message};
+use repair::Repair;
+pub use repair::{Absence, Barrier, EntryId, Health};
 use replication::Leading;
 pub use replication::PeerProgress;
 
@@ -102,6 +106,7 @@ pub struct Raft {
     election_deadline: Moment,
     commit: LogIndex,
     delivery: Delivery,
+    repair: Repair,
     announced: (Role, Term, Option<NodeId>),
 }
 
@@ -137,8 +142,10 @@ impl Raft {
         }
         let membership = Membership::new(&config, recovered.members);
         let role = if membership.is_uncounted() { Role::Uncounted } else { Role::Follower };
+        let mut random = Random::new(config.seed ^ (u64::from(config.id.get()) << 32));
+        let repair = Repair::new(recovered.damage, random.next());
         let mut raft = Raft {
-            random: Random::new(config.seed ^ (u64::from(config.id.get()) << 32)),
+            random,
             durability: Durability::new(log.last_index(), recovered.hard_state),
             announced: (role, hard_state.term, None),
             config,
@@ -152,6 +159,7 @@ impl Raft {
             election_deadline: now,
             commit: LogIndex::ZERO,
             delivery: Delivery::default(),
+            repair,
         };
         if !raft.membership.is_alone() {
             raft.reset_election_deadline(now);
@@ -171,10 +179,13 @@ impl Raft {
             Input::Persisted { seq } => self.on_persisted(now, seq, out),
             Input::LinkDown { peer } => self.on_link_down(peer),
             Input::Fetched { lo, entries } => self.on_fetched(now, lo, entries, out),
+            Input::Damaged { missing } => self.on_damaged(now, missing, out),
+            Input::Repaired { done, refused } => self.on_repaired(done, refused, out),
         }
         if self.durability.queued_hard_state() != self.hard_state {
             self.queue_persist(now, Vec::new(), None, out);
         }
+        self.maybe_clear(out);
         self.deliver_committed(out);
         self.log.forget(self.settled(), self.config.log_memory_bytes_max);
         if let Some(before) = before {
@@ -211,6 +222,7 @@ impl Raft {
 
     fn on_tick(&mut self, now: Moment, out: &mut Outputs) {
         self.delivery.retry_failed();
+        self.maybe_ask_for_repair(now, out);
         match self.state {
             State::Leader(_) => self.on_leader_tick(now, out),
             _ => self.maybe_campaign(now, out),
@@ -231,23 +243,30 @@ impl Raft {
                 let asked = election::Asked { from, instance, term, last_index, last_term, transfer };
                 return self.on_vote(now, asked, out);
             }
+            // What is lost is asked for and given across all terms.
+            Body::Refill { wanted, nonce } => return self.on_refill(from, wanted, nonce, out),
+            Body::Refilled { entries, absent, barrier } => {
+                let refilled = repair::Refilled { entries, absent, barrier };
+                return self.on_refilled(now, (from, instance, term), refilled, out);
+            }
             _ => {}
         }
         if term > self.hard_state.term {
             self.become_follower(now, term, None, format!("node {from} is in term {term}"), out);
         }
         match body {
-            Body::PreVoteReply { proposed, granted, log_is_empty } => {
+            Body::PreVoteReply { proposed, granted, log_is_empty, suspect } => {
                 // A voter's own term may be an earlier one than the asker's.
-                self.on_pre_vote_reply(now, from, proposed, election::Reply { granted, instance, log_is_empty }, out)
+                let reply = election::Reply { granted, instance, log_is_empty, suspect };
+                self.on_pre_vote_reply(now, from, proposed, reply, out)
             }
             Body::Append { .. } | Body::Heartbeat { .. } if term < self.hard_state.term => {
                 // The term in it makes the sender step down, however this node came to be ahead.
                 out.send.push(self.stamp().message(from, Body::HeartbeatReply { round: 0 }));
             }
             _ if term < self.hard_state.term => {}
-            Body::VoteReply { granted, log_is_empty } => {
-                self.on_vote_reply(now, from, election::Reply { granted, instance, log_is_empty }, out)
+            Body::VoteReply { granted, log_is_empty, suspect } => {
+                self.on_vote_reply(now, from, election::Reply { granted, instance, log_is_empty, suspect }, out)
             }
             Body::Append { prev_index, prev_term, entries, commit, round } => {
                 let append = follow::Append { prev_index, prev_term, entries, commit, round };
@@ -257,12 +276,12 @@ impl Raft {
             Body::AppendAccepted { matched, round } => {
                 self.on_append_accepted(now, (from, instance), matched, round, out)
             }
-            Body::AppendRejected { prev_index, hint_index, hint_term, round } => {
-                let rejected = replication::Rejected { prev_index, hint_index, hint_term };
+            Body::AppendRejected { prev_index, hint_index, hint_term, round, suspect } => {
+                let rejected = replication::Rejected { prev_index, hint_index, hint_term, suspect };
                 self.on_append_rejected(now, (from, instance), rejected, round, out)
             }
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(now, (from, instance), round, out),
-            Body::PreVote { .. } | Body::Vote { .. } => {}
+            Body::PreVote { .. } | Body::Vote { .. } | Body::Refill { .. } | Body::Refilled { .. } => {}
         }
     }
 

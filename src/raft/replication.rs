@@ -44,6 +44,7 @@ pub(super) struct Rejected {
     pub prev_index: LogIndex,
     pub hint_index: LogIndex,
     pub hint_term: Term,
+    pub suspect: bool,
 }
 
 impl Raft {
@@ -195,7 +196,10 @@ impl Raft {
             if progress.mode == Mode::Fetching {
                 // Asks again when a read has failed; else that is under way.
                 let hi = self.log.first_held().prev();
-                return self.delivery.fetch(progress.next, hi, out);
+                if !self.repair.is_missing(progress.next) {
+                    self.delivery.fetch(progress.next, hi, out);
+                }
+                return;
             }
             if !probing && !replicating {
                 return;
@@ -309,10 +313,15 @@ impl Raft {
         round: u64,
         out: &mut Outputs,
     ) {
-        let Rejected { prev_index, hint_index, hint_term } = rejected;
+        let Rejected { prev_index, hint_index, hint_term, suspect } = rejected;
         // The last own entry that can be the follower's: not behind its hint, and of no later term.
         let (agreed, _) = self.log.last_at_or_below(hint_index.min(prev_index.prev()), hint_term);
         let Some(progress) = self.note_heard(now, peer, round) else { return };
+        if suspect && agreed < progress.matched {
+            // It no longer holds what it acknowledged. An old answer may say so too: that costs a probe, no more.
+            progress.matched = agreed;
+            progress.probe_from(agreed.next());
+        }
         let answers_the_probe = prev_index == progress.next.prev();
         let is_stale = match progress.mode {
             Mode::Probe { .. } => !answers_the_probe,

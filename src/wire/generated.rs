@@ -338,7 +338,7 @@ pub struct Consensus {
     /// The sender's current term, in every message.
     #[prost(uint64, tag = "3")]
     pub term: u64,
-    #[prost(oneof = "consensus::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "consensus::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub body: ::core::option::Option<consensus::Body>,
 }
 /// Nested message and enum types in `Consensus`.
@@ -363,6 +363,10 @@ pub mod consensus {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "12")]
         HeartbeatReply(super::HeartbeatReply),
+        #[prost(message, tag = "13")]
+        Refill(super::Refill),
+        #[prost(message, tag = "14")]
+        Refilled(super::Refilled),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -382,6 +386,9 @@ pub struct PreVoteReply {
     pub granted: bool,
     #[prost(bool, tag = "3")]
     pub log_is_empty: bool,
+    /// The voter's disk has lost something.
+    #[prost(bool, tag = "4")]
+    pub suspect: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Vote {
@@ -398,6 +405,9 @@ pub struct VoteReply {
     pub granted: bool,
     #[prost(bool, tag = "2")]
     pub log_is_empty: bool,
+    /// The voter's disk has lost something.
+    #[prost(bool, tag = "3")]
+    pub suspect: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Append {
@@ -442,6 +452,9 @@ pub struct AppendRejected {
     pub hint_term: u64,
     #[prost(uint64, tag = "4")]
     pub round: u64,
+    /// The sender's disk has lost something, perhaps what it acknowledged before.
+    #[prost(bool, tag = "5")]
+    pub suspect: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -454,6 +467,50 @@ pub struct Heartbeat {
 pub struct HeartbeatReply {
     #[prost(uint64, tag = "1")]
     pub round: u64,
+}
+/// Entries that the sender's disk has lost, each named by index and term.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Refill {
+    #[prost(message, repeated, tag = "1")]
+    pub wanted: ::prost::alloc::vec::Vec<EntryId>,
+    /// Echoed in the answer, which may come late.
+    #[prost(fixed64, tag = "2")]
+    pub nonce: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EntryId {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+}
+/// As many of them as fit, and those that the sender can't give.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Refilled {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<Entry>,
+    #[prost(message, repeated, tag = "2")]
+    pub absent: ::prost::alloc::vec::Vec<Absent>,
+    /// From a leader only: the end of its log.
+    #[prost(message, optional, tag = "3")]
+    pub barrier: ::core::option::Option<Barrier>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Barrier {
+    #[prost(fixed64, tag = "1")]
+    pub nonce: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Absent {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// 1: it certainly does not hold it; 2: another entry is committed in its place; 3: it may have held it.
+    #[prost(uint32, tag = "3")]
+    pub absence: u32,
 }
 /// The data of a log entry of kind 3. A reader that does not know the version, or meets an operation that it does
 /// not know, stops: it never skips.

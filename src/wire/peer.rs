@@ -13,10 +13,10 @@ use super::generated::{self as proto, consensus::Body as ProtoBody, peer_frame::
 use super::{client, convert, walk};
 use crate::api::{Reply, Request};
 use crate::base::limits::{
-    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX,
+    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REFILL_ENTRIES_MAX,
 };
 use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Term};
-use crate::raft::{Body, Message};
+use crate::raft::{Absence, Barrier, Body, EntryId, Message};
 
 /// The first field of a hello: tag 1, fixed64, then eight bytes that no client's frame begins with.
 const MAGIC: u64 = u64::from_le_bytes(*b"raftkv\0P");
@@ -196,9 +196,13 @@ fn check_counts(frame: &[u8]) -> Result<(), BadFrame> {
     // Field numbers of `proto/raftkv.proto`: consensus, append, entries; forward_reply, reply.
     const ENTRIES: [u32; 3] = [1, 8, 3];
     const REPLY: [u32; 2] = [3, 2];
+    const REFILL: [[u32; 3]; 3] = [[1, 13, 1], [1, 14, 1], [1, 14, 2]];
     let entries = walk::count(frame, &ENTRIES);
     if entries > APPEND_ENTRIES_MAX {
         return Err(BadFrame::new(format!("a message of {entries} entries, the limit is {APPEND_ENTRIES_MAX}")));
+    }
+    if let Some(asked) = REFILL.iter().map(|path| walk::count(frame, path)).find(|count| *count > REFILL_ENTRIES_MAX) {
+        return Err(BadFrame::new(format!("a refill of {asked} entries, the limit is {REFILL_ENTRIES_MAX}")));
     }
     client::check_response_counts(frame, &REPLY)
 }
@@ -219,13 +223,15 @@ fn body_to_proto(body: &Body) -> ProtoBody {
             last_index: last_index.0,
             last_term: last_term.0,
         }),
-        Body::PreVoteReply { proposed, granted, log_is_empty } => {
-            ProtoBody::PreVoteReply(proto::PreVoteReply { proposed: proposed.0, granted, log_is_empty })
+        Body::PreVoteReply { proposed, granted, log_is_empty, suspect } => {
+            ProtoBody::PreVoteReply(proto::PreVoteReply { proposed: proposed.0, granted, log_is_empty, suspect })
         }
         Body::Vote { last_index, last_term, transfer } => {
             ProtoBody::Vote(proto::Vote { last_index: last_index.0, last_term: last_term.0, transfer })
         }
-        Body::VoteReply { granted, log_is_empty } => ProtoBody::VoteReply(proto::VoteReply { granted, log_is_empty }),
+        Body::VoteReply { granted, log_is_empty, suspect } => {
+            ProtoBody::VoteReply(proto::VoteReply { granted, log_is_empty, suspect })
+        }
         Body::Append { prev_index, prev_term, ref entries, commit, round } => ProtoBody::Append(proto::Append {
             prev_index: prev_index.0,
             prev_term: prev_term.0,
@@ -236,17 +242,31 @@ fn body_to_proto(body: &Body) -> ProtoBody {
         Body::AppendAccepted { matched, round } => {
             ProtoBody::AppendAccepted(proto::AppendAccepted { matched: matched.0, round })
         }
-        Body::AppendRejected { prev_index, hint_index, hint_term, round } => {
+        Body::AppendRejected { prev_index, hint_index, hint_term, round, suspect } => {
             ProtoBody::AppendRejected(proto::AppendRejected {
                 prev_index: prev_index.0,
                 hint_index: hint_index.0,
                 hint_term: hint_term.0,
                 round,
+                suspect,
             })
         }
         Body::Heartbeat { commit, round } => ProtoBody::Heartbeat(proto::Heartbeat { commit: commit.0, round }),
         Body::HeartbeatReply { round } => ProtoBody::HeartbeatReply(proto::HeartbeatReply { round }),
+        Body::Refill { ref wanted, nonce } => {
+            let wanted = wanted.iter().map(|id| proto::EntryId { index: id.index.0, term: id.term.0 });
+            ProtoBody::Refill(proto::Refill { wanted: wanted.collect(), nonce })
+        }
+        Body::Refilled { ref entries, ref absent, barrier } => ProtoBody::Refilled(proto::Refilled {
+            entries: entries.iter().map(entry_to_proto).collect(),
+            absent: absent.iter().map(absent_to_proto).collect(),
+            barrier: barrier.map(|Barrier { nonce, index }| proto::Barrier { nonce, index: index.0 }),
+        }),
     }
+}
+
+fn absent_to_proto((id, absence): &(EntryId, Absence)) -> proto::Absent {
+    proto::Absent { index: id.index.0, term: id.term.0, absence: *absence as u32 }
 }
 
 fn entry_to_proto(entry: &Entry) -> proto::Entry {
@@ -274,12 +294,15 @@ fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
             last_term: term(m.last_term)?,
         },
         ProtoBody::PreVoteReply(m) => {
-            Body::PreVoteReply { proposed: term(m.proposed)?, granted: m.granted, log_is_empty: m.log_is_empty }
+            let proto::PreVoteReply { granted, log_is_empty, suspect, .. } = m;
+            Body::PreVoteReply { proposed: term(m.proposed)?, granted, log_is_empty, suspect }
         }
         ProtoBody::Vote(m) => {
             Body::Vote { last_index: index(m.last_index)?, last_term: term(m.last_term)?, transfer: m.transfer }
         }
-        ProtoBody::VoteReply(m) => Body::VoteReply { granted: m.granted, log_is_empty: m.log_is_empty },
+        ProtoBody::VoteReply(proto::VoteReply { granted, log_is_empty, suspect }) => {
+            Body::VoteReply { granted, log_is_empty, suspect }
+        }
         ProtoBody::Append(m) => append_from_proto(m)?,
         ProtoBody::AppendAccepted(m) => Body::AppendAccepted { matched: index(m.matched)?, round: round(m.round)? },
         ProtoBody::AppendRejected(m) => Body::AppendRejected {
@@ -287,10 +310,38 @@ fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
             hint_index: index(m.hint_index)?,
             hint_term: term(m.hint_term)?,
             round: round(m.round)?,
+            suspect: m.suspect,
         },
         ProtoBody::Heartbeat(m) => Body::Heartbeat { commit: index(m.commit)?, round: round(m.round)? },
         ProtoBody::HeartbeatReply(m) => Body::HeartbeatReply { round: round(m.round)? },
+        ProtoBody::Refill(m) => Body::Refill {
+            wanted: m.wanted.into_iter().map(|id| entry_id(id.index, id.term)).collect::<Result<_, _>>()?,
+            nonce: m.nonce,
+        },
+        ProtoBody::Refilled(m) => Body::Refilled {
+            entries: m.entries.into_iter().map(entry_from_proto).collect::<Result<_, _>>()?,
+            absent: m.absent.into_iter().map(absent_from_proto).collect::<Result<_, _>>()?,
+            barrier: m.barrier.map(barrier_from_proto).transpose()?,
+        },
     })
+}
+
+fn entry_id(index_number: u64, term_number: u64) -> Result<EntryId, BadFrame> {
+    Ok(EntryId { index: index(index_number)?, term: term(term_number)? })
+}
+
+fn absent_from_proto(absent: proto::Absent) -> Result<(EntryId, Absence), BadFrame> {
+    let absence = match absent.absence {
+        number if number == Absence::Never as u32 => Absence::Never,
+        number if number == Absence::Replaced as u32 => Absence::Replaced,
+        number if number == Absence::Lost as u32 => Absence::Lost,
+        number => return Err(BadFrame::new(format!("an absence of kind {number}, which this version does not know"))),
+    };
+    Ok((entry_id(absent.index, absent.term)?, absence))
+}
+
+fn barrier_from_proto(barrier: proto::Barrier) -> Result<Barrier, BadFrame> {
+    Ok(Barrier { nonce: barrier.nonce, index: index(barrier.index)? })
 }
 
 fn append_from_proto(append: proto::Append) -> Result<Body, BadFrame> {

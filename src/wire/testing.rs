@@ -10,7 +10,7 @@ use crate::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, InstanceId, LogIndex, NodeId, Operation, Random, Revision, Role,
     Term,
 };
-use crate::raft::{Body, Message};
+use crate::raft::{Absence, Barrier, Body, EntryId, Message};
 
 pub const FROM: NodeId = node(2);
 pub const TO: NodeId = node(300);
@@ -190,11 +190,16 @@ pub fn message(random: &mut Random) -> Message {
 fn body(random: &mut Random) -> Body {
     let term = |random: &mut Random| Term(number(random));
     let index = |random: &mut Random| LogIndex(number(random));
-    match random.below(9) {
+    match random.below(11) {
         0 => Body::PreVote { proposed: term(random), last_index: index(random), last_term: term(random) },
-        1 => Body::PreVoteReply { proposed: term(random), granted: flag(random), log_is_empty: flag(random) },
+        1 => Body::PreVoteReply {
+            proposed: term(random),
+            granted: flag(random),
+            log_is_empty: flag(random),
+            suspect: flag(random),
+        },
         2 => Body::Vote { last_index: index(random), last_term: term(random), transfer: flag(random) },
-        3 => Body::VoteReply { granted: flag(random), log_is_empty: flag(random) },
+        3 => Body::VoteReply { granted: flag(random), log_is_empty: flag(random), suspect: flag(random) },
         4 => append(random),
         5 => Body::AppendAccepted { matched: index(random), round: number(random) },
         6 => Body::AppendRejected {
@@ -202,23 +207,40 @@ fn body(random: &mut Random) -> Body {
             hint_index: index(random),
             hint_term: term(random),
             round: number(random),
+            suspect: flag(random),
         },
         7 => Body::Heartbeat { commit: index(random), round: number(random) },
-        _ => Body::HeartbeatReply { round: number(random) },
+        8 => Body::HeartbeatReply { round: number(random) },
+        9 => Body::Refill { wanted: several(random, entry_id), nonce: random.next() },
+        _ => Body::Refilled {
+            entries: several(random, entry),
+            absent: several(random, |random| {
+                let absences = [Absence::Never, Absence::Replaced, Absence::Lost];
+                (entry_id(random), absences[random.below(3) as usize])
+            }),
+            barrier: maybe(random, |random| Barrier { nonce: random.next(), index: index(random) }),
+        },
     }
+}
+
+fn entry_id(random: &mut Random) -> EntryId {
+    EntryId { index: LogIndex(number(random)), term: Term(number(random)) }
 }
 
 fn append(random: &mut Random) -> Body {
     let prev_index = LogIndex(random.below(1 << 40));
-    let kinds = [EntryKind::Noop, EntryKind::Members, EntryKind::Commands];
     let mut index = prev_index;
     let entries = several(random, |random| {
         index = index.next();
-        let kind = kinds[random.below(3) as usize];
-        Entry { index, term: Term(number(random)), kind, data: bytes(random, 0) }
+        Entry { index, ..entry(random) }
     });
     let (prev_term, commit) = (Term(number(random)), LogIndex(number(random)));
     Body::Append { prev_index, prev_term, entries, commit, round: number(random) }
+}
+
+fn entry(random: &mut Random) -> Entry {
+    let kind = [EntryKind::Noop, EntryKind::Members, EntryKind::Commands][random.below(3) as usize];
+    Entry { index: LogIndex(number(random)), term: Term(number(random)), kind, data: bytes(random, 0) }
 }
 
 pub fn envelope(random: &mut Random) -> Envelope {

@@ -4,6 +4,8 @@
 //! What no run may ever show is asserted here, whoever drives: one leader a term; a new leader holds everything
 //! committed; what is handed out as committed is the same on all nodes, in order, and on the disks of a majority; and
 //! no message promises what its sender's disk does not hold.
+//!
+//! A disk may lose entries, or its end, after it held them durably. It then has the mark, and says what it lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -14,7 +16,10 @@ use bytes::Bytes;
 use raftkv::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Role, Term,
 };
-use raftkv::raft::{Body, Config, Fetch, Input, LogTail, Message, Outputs, Persist, Raft, ReadId, Recovered};
+use raftkv::raft::{
+    Absence, Body, Config, Damage, EntryId, Fetch, Health, Input, LogTail, Message, MissingEntry, Outputs, Persist,
+    Raft, ReadId, Recovered,
+};
 
 #[derive(Clone)]
 pub struct Settings {
@@ -47,6 +52,8 @@ pub struct Node {
     /// Handed to the wal, not durable yet.
     pub wal: VecDeque<Persist>,
     pub fetches: VecDeque<Fetch>,
+    /// Handed to the disk in place of what it lost.
+    pub refills: VecDeque<Entry>,
     /// What the log will be once the wal's queue is empty.
     pub log: Vec<Entry>,
     /// Handed out since the start.
@@ -56,7 +63,34 @@ pub struct Node {
 #[derive(Clone, Default)]
 pub struct Disk {
     pub hard_state: HardState,
+    /// With the entries in `lost` as they were, for comparison only.
     pub log: Vec<Entry>,
+    pub lost: BTreeSet<LogIndex>,
+    /// Of these, what was lost while the node ran: a promise may have been on its way then.
+    pub lost_lately: BTreeSet<LogIndex>,
+    pub suspect: bool,
+    pub end_uncertain: bool,
+    /// What it has ever held durably.
+    pub ever: BTreeSet<(LogIndex, Term)>,
+}
+
+impl Disk {
+    fn append(&mut self, entries: &[Entry]) {
+        if let Some(first) = entries.first() {
+            self.lost.split_off(&first.index);
+        }
+        overwrite(&mut self.log, entries);
+        self.ever.extend(entries.iter().map(|entry| (entry.index, entry.term)));
+    }
+
+    pub fn holds(&self, entry: &Entry) -> bool {
+        self.log.get(entry.index.0 as usize - 1) == Some(entry) && !self.lost.contains(&entry.index)
+    }
+
+    /// The last entry before the first that was lost before the node started.
+    fn sound_until(&self) -> u64 {
+        self.lost.difference(&self.lost_lately).next().map_or(self.log.len() as u64, |first| first.0 - 1)
+    }
 }
 
 pub struct Cluster {
@@ -125,6 +159,7 @@ impl Cluster {
             disk: Disk::default(),
             wal: VecDeque::new(),
             fetches: VecDeque::new(),
+            refills: VecDeque::new(),
             log: Vec::new(),
             applied: Vec::new(),
         }
@@ -174,6 +209,8 @@ impl Cluster {
         state.raft = None;
         state.wal.clear();
         state.fetches.clear();
+        state.refills.clear();
+        state.disk.lost_lately.clear();
         state.applied.clear();
         self.reads.retain(|(reader, _), _| *reader != node);
     }
@@ -196,8 +233,48 @@ impl Cluster {
             };
             Entry { index: LogIndex(index), term: Term(*term), kind, data }
         };
-        let log = terms.iter().enumerate().map(entry).collect();
-        self.nodes.get_mut(&node).unwrap().disk = Disk { hard_state, log };
+        let log: Vec<Entry> = terms.iter().enumerate().map(entry).collect();
+        let mut disk = Disk { hard_state, ..Disk::default() };
+        disk.append(&log);
+        self.nodes.get_mut(&node).unwrap().disk = disk;
+    }
+
+    /// The disk loses the content of these entries; it still knows which they were.
+    pub fn lose(&mut self, node: NodeId, indexes: &[LogIndex]) {
+        let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
+        let indexes: Vec<LogIndex> = indexes.iter().copied().filter(|at| at.0 as usize <= disk.log.len()).collect();
+        if indexes.is_empty() {
+            return;
+        }
+        disk.suspect = true;
+        disk.lost.extend(&indexes);
+        disk.lost_lately.extend(&indexes);
+        let missing = indexes.iter().map(|index| missing_entry(disk, *index)).collect();
+        self.step(node, Input::Damaged { missing });
+    }
+
+    /// The disk of a node that is down loses the end of its log, and no longer knows what it was.
+    pub fn lose_end(&mut self, node: NodeId, entries: usize) {
+        let state = self.nodes.get_mut(&node).unwrap();
+        assert!(state.raft.is_none(), "the end of a log in use can't be lost unseen");
+        let kept = state.disk.log.len().saturating_sub(entries);
+        state.disk.log.truncate(kept);
+        state.disk.lost.split_off(&LogIndex(kept as u64 + 1));
+        (state.disk.suspect, state.disk.end_uncertain) = (true, true);
+    }
+
+    /// The disk takes what it was offered, for the oldest entry that it lost. False: nothing is offered.
+    pub fn repair(&mut self, node: NodeId) -> bool {
+        let state = self.nodes.get_mut(&node).unwrap();
+        let Some(entry) = state.refills.pop_front() else { return false };
+        let lost = state.disk.lost.contains(&entry.index);
+        let is_it = lost && state.disk.log.get(entry.index.0 as usize - 1) == Some(&entry);
+        if is_it {
+            state.disk.lost.remove(&entry.index);
+        }
+        let (done, refused) = if is_it { (vec![entry.index], vec![]) } else { (vec![], vec![entry.index]) };
+        self.step(node, Input::Repaired { done, refused });
+        true
     }
 
     pub fn raft(&self, node: NodeId) -> Option<&Raft> {
@@ -247,7 +324,7 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         let Some(batch) = state.wal.pop_front() else { return false };
         state.disk.hard_state = batch.hard_state.unwrap_or(state.disk.hard_state);
-        overwrite(&mut state.disk.log, &batch.entries);
+        state.disk.append(&batch.entries);
         for message in batch.messages {
             self.send(node, message);
         }
@@ -261,7 +338,8 @@ impl Cluster {
         let Some(Fetch { lo, hi }) = state.fetches.pop_front() else { return false };
         let end = (hi.0 as usize).min(state.disk.log.len());
         let entries = state.disk.log.get(lo.0 as usize - 1..end).unwrap_or_default();
-        let entries = entries.iter().take(count).cloned().collect();
+        let lost = &state.disk.lost;
+        let entries = entries.iter().take_while(|entry| !lost.contains(&entry.index)).take(count).cloned().collect();
         self.step(node, Input::Fetched { lo, entries });
         true
     }
@@ -294,6 +372,13 @@ impl Cluster {
                 Err(refused) => format!("{node} refuses: {refused:?}"),
             });
         }
+        let state = self.nodes.get_mut(&node).unwrap();
+        state.refills.extend(out.refilled);
+        if out.cleared {
+            assert_eq!(state.disk.lost.first(), None, "node {node} calls itself sound, and its disk lacks that entry");
+            (state.disk.suspect, state.disk.end_uncertain) = (false, false);
+            self.event(format!("{node} is sound again"));
+        }
         for message in out.send {
             self.send(node, message);
         }
@@ -321,7 +406,7 @@ impl Cluster {
             Body::Vote { .. } => remembers(disk, message.term, node),
             Body::VoteReply { granted: true, .. } => remembers(disk, message.term, message.to),
             Body::AppendAccepted { matched, .. } => {
-                disk.hard_state.term >= message.term && disk.log.len() as u64 >= matched.0
+                disk.hard_state.term >= message.term && disk.sound_until() >= matched.0
             }
             _ => true,
         };
@@ -349,7 +434,7 @@ impl Cluster {
             let holds = |member: &&Member| {
                 let state = &self.nodes[&member.id];
                 // A directory that is gone can't be asked.
-                Some(state.instance) != member.instance || state.disk.log.get(position) == Some(&entry)
+                Some(state.instance) != member.instance || state.disk.ever.contains(&(entry.index, entry.term))
             };
             let holders = members.voters.iter().filter(holds).count();
             assert!(holders > members.voters.len() / 2, "{} is committed, and {holders} disks hold it", entry.index);
@@ -369,7 +454,7 @@ impl Cluster {
             }
             for node in self.up() {
                 let free = !hung.contains(&node);
-                busy |= (free && self.persist(node)) | self.fetch(node, 3);
+                busy |= (free && self.persist(node)) | self.fetch(node, 3) | self.repair(node);
             }
             if !busy {
                 return;
@@ -398,25 +483,31 @@ fn remembers(disk: &Disk, term: Term, candidate: NodeId) -> bool {
 }
 
 fn recover(disk: &Disk, memory_bytes_max: usize) -> Recovered {
-    let mut recovered = Recovered { hard_state: disk.hard_state, ..Recovered::default() };
+    let missing = disk.lost.iter().map(|index| missing_entry(disk, *index)).collect();
+    let damage = Damage { suspect: disk.suspect, end_uncertain: disk.end_uncertain, missing };
+    let mut recovered = Recovered { hard_state: disk.hard_state, damage, ..Recovered::default() };
     let mut tail = LogTail { last_index: LogIndex(disk.log.len() as u64), ..LogTail::default() };
     for entry in &disk.log {
         if tail.term_runs.last().is_none_or(|(_, term)| *term != entry.term) {
             tail.term_runs.push((entry.index, entry.term));
         }
-        if entry.kind == EntryKind::Members {
+        if entry.kind == EntryKind::Members && !disk.lost.contains(&entry.index) {
             recovered.members.push((entry.index, Arc::new(Members::decode(&entry.data).unwrap())));
         }
     }
     let mut bytes = 0;
     let fits = |entry: &&Entry| {
         bytes += entry.cost_bytes();
-        bytes <= memory_bytes_max
+        bytes <= memory_bytes_max && !disk.lost.contains(&entry.index)
     };
     tail.entries = disk.log.iter().rev().take_while(fits).cloned().collect();
     tail.entries.reverse();
     recovered.log = tail;
     recovered
+}
+
+fn missing_entry(disk: &Disk, index: LogIndex) -> MissingEntry {
+    MissingEntry { index, term: disk.log[index.0 as usize - 1].term, checksum: None }
 }
 
 pub fn describe_entry(entry: &Entry) -> String {
@@ -435,11 +526,13 @@ pub fn describe_log(log: &[Entry]) -> String {
 pub fn describe(message: &Message) -> String {
     let what = match &message.body {
         Body::PreVote { proposed, last_index, last_term } => format!("PreVote for={proposed} {last_index}@{last_term}"),
-        Body::PreVoteReply { proposed, granted, log_is_empty } => {
-            format!("PreVoteReply for={proposed} {}{}", yes(*granted), empty(*log_is_empty))
+        Body::PreVoteReply { proposed, granted, log_is_empty, suspect } => {
+            format!("PreVoteReply for={proposed} {}{}{}", yes(*granted), empty(*log_is_empty), doubt(*suspect))
         }
         Body::Vote { last_index, last_term, .. } => format!("Vote {last_index}@{last_term}"),
-        Body::VoteReply { granted, log_is_empty } => format!("VoteReply {}{}", yes(*granted), empty(*log_is_empty)),
+        Body::VoteReply { granted, log_is_empty, suspect } => {
+            format!("VoteReply {}{}{}", yes(*granted), empty(*log_is_empty), doubt(*suspect))
+        }
         Body::Append { prev_index, prev_term, entries, commit, .. } => {
             format!("Append behind {prev_index}@{prev_term} [{}] commit={commit}", describe_log(entries))
         }
@@ -449,8 +542,41 @@ pub fn describe(message: &Message) -> String {
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
         Body::HeartbeatReply { round } => format!("HeartbeatReply round={round}"),
+        Body::Refill { wanted, .. } => format!("Refill [{}]", list(wanted, describe_id)),
+        Body::Refilled { entries, absent, barrier } => {
+            let absent = list(absent, |(id, absence)| match absence {
+                Absence::Never => format!("never {}", describe_id(id)),
+                Absence::Replaced => format!("replaced {}", describe_id(id)),
+                Absence::Lost => format!("lost {}", describe_id(id)),
+            });
+            let barrier = barrier.map_or(String::new(), |barrier| format!(" barrier={}", barrier.index));
+            format!("Refilled [{}] [{absent}]{barrier}", describe_log(entries))
+        }
     };
     format!("{}-{} term={} {what}", message.from, message.to, message.term)
+}
+
+pub fn describe_health(health: &Health) -> String {
+    let Health { suspect, end_uncertain, missing, first_missing, lost } = health;
+    if !suspect {
+        return "sound".to_string();
+    }
+    let first =
+        first_missing.as_ref().map_or(String::new(), |id| format!(", {missing} missing from {}", describe_id(id)));
+    let lost = lost.as_ref().map_or(String::new(), |id| format!(", every copy of {} is bad", describe_id(id)));
+    format!("suspect{}{first}{lost}", if *end_uncertain { ", end uncertain" } else { "" })
+}
+
+fn describe_id(id: &EntryId) -> String {
+    format!("{}@{}", id.index, id.term)
+}
+
+fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
+    items.iter().map(describe).collect::<Vec<_>>().join(", ")
+}
+
+fn doubt(suspect: bool) -> &'static str {
+    if suspect { " (suspect)" } else { "" }
 }
 
 fn yes(granted: bool) -> &'static str {

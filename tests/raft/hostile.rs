@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raftkv::base::{Entry, EntryKind, InstanceId, LogIndex, NodeId, Random, Role, Term};
-use raftkv::raft::{Body, Input, Message};
+use raftkv::raft::{Absence, Barrier, Body, EntryId, Input, Message};
 
 use crate::cluster::{Cluster, Settings, id};
 
@@ -102,7 +102,11 @@ fn a_vote_is_not_granted_to_a_shorter_log_even_after_a_pre_vote() {
         give(&mut cluster, message(3, 2, term, Body::Vote { last_index, last_term, transfer: true }));
         cluster.persist(id(2));
         let reply = cluster.network.drain(..).next_back().map(|reply| reply.body);
-        assert_eq!(reply, Some(Body::VoteReply { granted, log_is_empty: false }), "{last_index}@{last_term}");
+        assert_eq!(
+            reply,
+            Some(Body::VoteReply { granted, log_is_empty: false, suspect: false }),
+            "{last_index}@{last_term}"
+        );
     }
 }
 
@@ -135,7 +139,7 @@ fn a_node_whose_directory_was_replaced_grants_no_votes() {
     give(&mut cluster, message(2, 3, 9, vote));
     cluster.persist(id(3));
     let reply = cluster.network.pop().map(|reply| reply.body);
-    assert_eq!(reply, Some(Body::VoteReply { granted: false, log_is_empty: false }));
+    assert_eq!(reply, Some(Body::VoteReply { granted: false, log_is_empty: false, suspect: false }));
 }
 
 #[test]
@@ -201,14 +205,20 @@ fn noise(random: &mut Random) -> Message {
     let mut number = || [0, 1, 2, 3, 7, u64::MAX / 2, u64::MAX - 1, u64::MAX][random.below(8) as usize];
     let (a, b, c, round, term) = (LogIndex(number()), Term(number()), LogIndex(number()), number(), number());
     let yes = round % 2 == 0;
-    let body = match random.below(8) {
+    let body = match random.below(10) {
         0 => Body::PreVote { proposed: b, last_index: a, last_term: b },
-        1 => Body::PreVoteReply { proposed: b, granted: yes, log_is_empty: yes },
+        1 => Body::PreVoteReply { proposed: b, granted: yes, log_is_empty: yes, suspect: !yes },
         2 => Body::Vote { last_index: a, last_term: b, transfer: yes },
-        3 => Body::VoteReply { granted: false, log_is_empty: yes },
-        4 => Body::AppendRejected { prev_index: a, hint_index: c, hint_term: b, round },
+        3 => Body::VoteReply { granted: false, log_is_empty: yes, suspect: !yes },
+        4 => Body::AppendRejected { prev_index: a, hint_index: c, hint_term: b, round, suspect: yes },
         5 => Body::Heartbeat { commit: a, round },
         6 => Body::HeartbeatReply { round },
+        7 => Body::Refill { wanted: vec![EntryId { index: a, term: b }; 3], nonce: round },
+        8 => Body::Refilled {
+            entries: Vec::new(),
+            absent: vec![(EntryId { index: c, term: b }, Absence::Never)],
+            barrier: Some(Barrier { nonce: round, index: a }),
+        },
         _ => Body::Append { prev_index: a, prev_term: b, entries: Vec::new(), commit: LogIndex(1), round },
     };
     let from = 1 + random.below(4) as u32;

@@ -1,13 +1,17 @@
 //! Random runs: messages lost, repeated and reordered, disks that answer late, crashes, partitions, a wiped directory.
 //! `cluster.rs` asserts what may never happen; here, that everything commits once the faults end.
+//!
+//! With damage, disks also lose entries, or the end of their log, as long as a copy of every entry that may have been
+//! committed is left. Then everything must come back by itself; unless what is known leaves open whether an entry was
+//! committed whose every known copy is bad: then some node must name it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use raftkv::base::{NodeId, Random};
+use raftkv::base::{Entry, LogIndex, NodeId, Random};
 use raftkv::raft::Input;
 
-use crate::cluster::{Cluster, Settings, id};
+use crate::cluster::{Cluster, Disk, Settings, describe_health, describe_log, id};
 
 const SEEDS: u64 = 400;
 const ACTIONS: usize = 1500;
@@ -18,10 +22,19 @@ struct Run {
     size: u32,
     calls: u64,
     wiped: bool,
+    damage: Damage,
+    /// Entries and ends of logs that were lost.
+    damaged: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    None,
+    Some,
 }
 
 impl Run {
-    fn new(seed: u64) -> Run {
+    fn new(seed: u64, damage: Damage) -> Run {
         let mut random = Random::new(seed);
         let size = [1, 3, 3, 5][random.below(4) as usize];
         let mut size_of = |low: u64, high: u64| (low + random.below(high - low)) as usize;
@@ -33,7 +46,15 @@ impl Run {
             uncommitted_bytes_max: size_of(200, 2000),
             seed,
         };
-        Run { cluster: Cluster::new(size, settings), random, size, calls: 0, wiped: false }
+        Run {
+            cluster: Cluster::new(size, settings),
+            random,
+            size,
+            calls: 0,
+            wiped: damage == Damage::Some,
+            damage,
+            damaged: 0,
+        }
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -62,6 +83,7 @@ impl Run {
                 self.cluster.step(node, Input::LinkDown { peer });
             }
             97 => self.partition(),
+            98 if self.damage == Damage::Some && self.chance(70) => self.lose(),
             98 => self.restart(),
             _ => self.cluster.blocked.clear(),
         }
@@ -136,13 +158,83 @@ impl Run {
         self.cluster.start(node);
     }
 
+    /// A disk loses some entries, while its node runs or not; or it loses power and the end of its log.
+    fn lose(&mut self) {
+        let node = self.node();
+        let log = &self.cluster.nodes[&node].disk.log;
+        let length = log.len() as u64;
+        if length == 0 {
+            return;
+        }
+        if self.random.below(3) == 0 {
+            let entries = 1 + self.random.below(3.min(length)) as usize;
+            let end = log[log.len() - entries..].to_vec();
+            if end.iter().all(|entry| self.may_lose(node, entry)) {
+                self.cluster.crash(node);
+                self.cluster.lose_end(node, entries);
+                self.cluster.start(node);
+                self.damaged += 1;
+            }
+            return;
+        }
+        let entry = log[self.random.below(length) as usize].clone();
+        if self.may_lose(node, &entry) {
+            let running = self.chance(50);
+            if !running {
+                self.cluster.crash(node);
+            }
+            self.cluster.lose(node, &[entry.index]);
+            if !running {
+                self.cluster.start(node);
+            }
+            self.damaged += 1;
+        }
+    }
+
+    /// Another disk holds it, or so few ever did that nobody was told of it.
+    fn may_lose(&self, node: NodeId, entry: &Entry) -> bool {
+        let disks = || self.cluster.nodes.iter().map(|(id, node)| (*id, &node.disk));
+        let elsewhere = disks().any(|(id, disk)| id != node && disk.holds(entry));
+        let ever = disks().filter(|(_, disk)| disk.ever.contains(&(entry.index, entry.term))).count();
+        elsewhere || ever <= self.size as usize / 2
+    }
+
+    /// Whether a node names an entry whose every copy is bad. Then no disk has it, and some have lost it or their end.
+    fn names_a_lost_entry(&self) -> bool {
+        let nodes = &self.cluster.nodes;
+        let lost = |id: &NodeId| self.cluster.raft(*id)?.health().lost;
+        let Some(lost) = nodes.keys().find_map(lost) else { return false };
+        let holds = |disk: &Disk| {
+            let entry = disk.log.get(lost.index.0 as usize - 1);
+            entry.is_some_and(|entry| entry.term == lost.term && disk.holds(entry))
+        };
+        assert!(
+            !nodes.values().any(|node| holds(&node.disk)),
+            "a copy of {lost:?} is left:\n{}",
+            describe(&self.cluster)
+        );
+        let may_have = nodes.values().filter(|node| node.disk.end_uncertain || !node.disk.lost.is_empty()).count();
+        // Without the entry that names the members nobody's word counts.
+        let known = lost.index > LogIndex(1);
+        assert!(
+            !known || may_have > nodes.len() / 2,
+            "{lost:?} can't have been committed:\n{}",
+            describe(&self.cluster)
+        );
+        true
+    }
+
     /// The faults end: there must be a leader, and everything must commit and arrive everywhere.
-    fn heal(&mut self) {
-        let (cluster, hung) = (&mut self.cluster, BTreeSet::new());
-        cluster.blocked.clear();
-        cluster.run(Duration::from_secs(4), &hung);
+    fn heal(&mut self) -> bool {
+        let hung = BTreeSet::new();
+        self.cluster.blocked.clear();
+        self.cluster.run(Duration::from_secs(4), &hung);
+        if self.names_a_lost_entry() {
+            return false;
+        }
+        let cluster = &mut self.cluster;
         let leaders = cluster.leaders();
-        assert_eq!(leaders.len(), 1, "after the faults there is not one leader");
+        assert_eq!(leaders.len(), 1, "after the faults there is not one leader:\n{}", describe(cluster));
         cluster.propose(leaders[0], "the end");
         cluster.read(leaders[0], u64::MAX);
         cluster.run(Duration::from_secs(2), &hung);
@@ -150,39 +242,75 @@ impl Run {
         for (id, node) in &cluster.nodes {
             assert_eq!(node.disk.log, cluster.committed, "node {id} has another log");
             assert_eq!(node.applied, cluster.committed, "node {id} has not applied everything");
+            assert!(!node.disk.suspect, "node {id} is still suspect:\n{}", describe(cluster));
         }
         assert!(cluster.events.contains(&format!("read {} at", u64::MAX)), "a read is not answered");
+        true
     }
 }
 
 /// A wiped directory before the cluster formed, or with too few others left, may rightly end everything.
 fn may_be_stuck(run: &Run) -> bool {
-    run.wiped && run.cluster.nodes.values().any(|node| node.disk.log.is_empty())
+    run.damage == Damage::None && run.wiped && run.cluster.nodes.values().any(|node| node.disk.log.is_empty())
 }
 
-fn run(seed: u64) -> usize {
-    let mut run = Run::new(seed);
+fn describe(cluster: &Cluster) -> String {
+    let node = |id: NodeId| {
+        let raft = cluster.raft(id).expect("all nodes are up");
+        let (view, log) = (raft.view(), describe_log(&cluster.nodes[&id].log));
+        let (role, health) = (view.role.as_str(), describe_health(&raft.health()));
+        format!("{id} {role} term={} commit={} {health}: {log}", view.term, view.commit)
+    };
+    cluster.up().into_iter().map(node).collect::<Vec<_>>().join("\n")
+}
+
+/// What came of a run.
+#[derive(Default)]
+struct Tally {
+    committed: usize,
+    damaged: usize,
+    /// It went no further, and named the entry.
+    ended: usize,
+}
+
+fn run(seed: u64, damage: Damage) -> Tally {
+    let mut run = Run::new(seed, damage);
     for _ in 0..ACTIONS {
         run.act();
     }
-    if !may_be_stuck(&run) {
-        run.heal();
-    }
-    run.cluster.committed.len()
+    let healed = may_be_stuck(&run) || run.heal();
+    Tally { committed: run.cluster.committed.len(), damaged: run.damaged, ended: usize::from(!healed) }
 }
 
-#[test]
-fn random_faults_never_break_safety_and_everything_commits_once_they_end() {
-    // RAFT_SEED=n repeats one run, RAFT_SEEDS=n makes a longer hunt.
+/// RAFT_SEED=n repeats one run, RAFT_SEEDS=n makes a longer hunt.
+fn run_seeds(damage: Damage) -> (u64, Tally) {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seeds = match number("RAFT_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("RAFT_SEEDS").unwrap_or(SEEDS),
     };
-    let mut committed = 0;
+    let mut all = Tally::default();
     for seed in seeds.clone() {
-        let result = std::panic::catch_unwind(|| run(seed));
-        committed += result.unwrap_or_else(|_| panic!("seed {seed} fails; RAFT_SEED={seed} repeats it"));
+        let result = std::panic::catch_unwind(|| run(seed, damage));
+        let tally = result.unwrap_or_else(|_| panic!("seed {seed} fails; RAFT_SEED={seed} repeats it"));
+        all.committed += tally.committed;
+        all.damaged += tally.damaged;
+        all.ended += tally.ended;
     }
-    assert!(committed as u64 >= 10 * (seeds.end - seeds.start), "only {committed} entries: the runs test nothing");
+    (seeds.end - seeds.start, all)
+}
+
+#[test]
+fn random_faults_never_break_safety_and_everything_commits_once_they_end() {
+    let (seeds, tally) = run_seeds(Damage::None);
+    assert!(tally.committed as u64 >= 10 * seeds, "only {} entries: the runs test nothing", tally.committed);
+    assert_eq!(tally.ended, 0);
+}
+
+#[test]
+fn what_disks_lose_comes_back_from_the_others_and_nothing_that_was_committed_is_lost() {
+    let (seeds, Tally { committed, damaged, ended }) = run_seeds(Damage::Some);
+    println!("{damaged} losses over {seeds} runs; {committed} entries committed; {ended} runs named a lost entry");
+    assert!(committed as u64 >= 10 * seeds && damaged as u64 >= 3 * seeds, "the runs test nothing");
+    assert!(ended as u64 <= seeds / 8, "{ended} of {seeds} runs went no further");
 }
