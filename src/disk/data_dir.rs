@@ -271,7 +271,7 @@ mod tests {
                 let persist = crate::raft::Persist { seq: PersistSeq(index), hard_state, entries, messages: vec![] };
                 opened.wal.persist(&[persist]).unwrap();
                 if let Some(job) = opened.wal.wants_segment() {
-                    opened.wal.add_segment(job.run(&*data_dir.disk()).unwrap());
+                    opened.wal.add_segment(job.run(&*data_dir.disk(), crate::disk::Pace::HalfTheTime).unwrap());
                 }
             }
             let read = opened.reader.read(LogIndex(1), LogIndex(u64::MAX), usize::MAX).unwrap();

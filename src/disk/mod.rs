@@ -56,5 +56,5 @@ pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk};
 pub use reader::LogReader;
 pub use real::RealDisk;
 pub use recovery::{Cut, RecoveryReport};
-pub use segment::{PreparedSegment, SegmentJob};
+pub use segment::{Pace, PreparedSegment, SegmentJob};
 pub use wal::{Opened, Wal, WalSettings};

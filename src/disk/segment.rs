@@ -75,7 +75,7 @@ pub(super) struct Segment {
 
 /// Whether making a segment ready may take the disk for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub enum Pace {
     /// In the background: it rests after each piece for as long as the piece took.
     HalfTheTime,
     /// Something waits for it.
@@ -129,18 +129,18 @@ pub struct SegmentJob {
 }
 
 impl SegmentJob {
-    /// Takes as long as the disk needs for a whole segment, twice over: it leaves it free half of the time.
-    pub fn run(self, disk: &dyn Disk) -> io::Result<PreparedSegment> {
-        let prepared = self.prepare(disk);
+    /// Takes as long as the disk needs for a whole segment, twice over where `pace` leaves it free half of the time.
+    pub fn run(self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
+        let prepared = self.prepare(disk, pace);
         if prepared.is_err() {
             *self.claim.state.lock() = ClaimState::Void;
         }
         prepared
     }
 
-    fn prepare(&self, disk: &dyn Disk) -> io::Result<PreparedSegment> {
+    fn prepare(&self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
         let name = format!("{WAL_DIR}/{:016x}.background.new", self.sequence);
-        let file = write_segment(disk, &name, self.sequence, self.bytes, Pace::HalfTheTime)?;
+        let file = write_segment(disk, &name, self.sequence, self.bytes, pace)?;
         let mut claim = self.claim.state.lock();
         if *claim == ClaimState::Void {
             disk.remove(&name)?;

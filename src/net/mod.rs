@@ -54,9 +54,12 @@ use std::sync::Arc;
 
 pub use admission::Admission;
 pub use counters::{CloseReason, NetCounters};
+pub use dial::Backoff;
 pub use event::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 pub use event_loop::Net;
+pub use handshake::Me;
 pub use limits::NetLimits;
+pub use link::{LinkQueue, QueueFull, Urgency};
 pub use mailbox::Mailbox;
 pub use pipeline::{Asked, Pipeline};
 pub use session::{Session, Turn};

@@ -2,17 +2,19 @@
 //! applying after a start, records what a directory learns about its cluster.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-use crate::base::ClusterId;
 use crate::base::limits::FETCH_BYTES_MAX;
-use crate::disk::{DataDir, Disk, LogReader, SegmentJob};
+use crate::base::{ClusterId, Moment};
+use crate::disk::{DataDir, Disk, LogReader, Pace, SegmentJob};
 use crate::raft::Fetch;
 
+use super::clock;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
+use super::exits::{Channels, Exits};
 use super::wal::WalEvent;
 
 /// The shortest time between two failed attempts at a segment.
@@ -29,56 +31,74 @@ pub enum BackgroundEvent {
     Stop,
 }
 
-pub struct BackgroundLoop {
-    pub disk: Arc<dyn Disk>,
-    pub data_dir: DataDir,
-    pub reader: LogReader,
-    pub inbox: Receiver<BackgroundEvent>,
-    pub to_wal: Sender<WalEvent>,
-    pub to_consensus: Sender<ConsensusEvent>,
-    pub ender: Ender,
+/// What the thread does with an event, without its inbox and clock.
+pub struct Background {
+    disk: Arc<dyn Disk>,
+    data_dir: DataDir,
+    reader: LogReader,
+    pace: Pace,
     /// After a failure: when a segment is tried again.
-    pub prepare_after: Option<Instant>,
+    prepare_after: Option<Moment>,
 }
 
-impl BackgroundLoop {
-    /// Runs until told to stop; the directory's lock is held as long.
-    pub fn run(mut self) {
-        while let Ok(event) = self.inbox.recv() {
-            match event {
-                BackgroundEvent::PrepareSegment(job) => self.prepare(job),
-                BackgroundEvent::Fetch(fetch) => {
-                    let entries = self.reader.read(fetch.lo, fetch.hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
-                        let (lo, hi) = (fetch.lo, fetch.hi);
-                        log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
-                        Vec::new()
-                    });
-                    let _ = self.to_consensus.send(ConsensusEvent::Fetched { lo: fetch.lo, entries });
-                }
-                BackgroundEvent::RecordCluster { cluster } => {
-                    if let Err(error) = self.data_dir.record_cluster_id(cluster) {
-                        let message = format!("the cluster's id can't be recorded: {error}");
-                        return self.ender.end(End::Io(message));
-                    }
-                }
-                BackgroundEvent::Stop => return,
+impl Background {
+    /// The directory's lock is held as long as this lives.
+    pub fn new(data_dir: DataDir, reader: LogReader, pace: Pace) -> Background {
+        Background { disk: data_dir.disk(), data_dir, reader, pace, prepare_after: None }
+    }
+
+    /// `Err`: the node can't go on.
+    pub fn on_event(&mut self, now: Moment, event: BackgroundEvent, exits: &mut impl Exits) -> Result<(), End> {
+        match event {
+            BackgroundEvent::PrepareSegment(job) => self.prepare(now, job, exits),
+            BackgroundEvent::Fetch(Fetch { lo, hi }) => {
+                let entries = self.reader.read(lo, hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
+                    log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
+                    Vec::new()
+                });
+                exits.to_consensus(ConsensusEvent::Fetched { lo, entries });
             }
+            BackgroundEvent::RecordCluster { cluster } => {
+                let recorded = self.data_dir.record_cluster_id(cluster);
+                recorded.map_err(|error| End::Io(format!("the cluster's id can't be recorded: {error}")))?;
+            }
+            BackgroundEvent::Stop => {}
         }
+        Ok(())
     }
 
     /// A failure is no end: the disk may be full for a while, and the segment in use has room. The wal asks again; in
     /// vain it asks once a while at most. When it can go on no longer, it makes the segment itself or ends the node.
-    fn prepare(&mut self, job: SegmentJob) {
-        if self.prepare_after.is_some_and(|after| Instant::now() < after) {
+    fn prepare(&mut self, now: Moment, job: SegmentJob, exits: &mut impl Exits) {
+        if self.prepare_after.is_some_and(|after| now < after) {
             return;
         }
-        match job.run(&*self.disk) {
-            Ok(segment) => {
-                let _ = self.to_wal.send(WalEvent::SegmentPrepared { segment });
-            }
+        match job.run(&*self.disk, self.pace) {
+            Ok(segment) => exits.to_wal(WalEvent::SegmentPrepared { segment }),
             Err(error) => {
-                self.prepare_after = Some(Instant::now() + PREPARE_RETRY);
+                self.prepare_after = Some(now + PREPARE_RETRY);
                 log::warn!("a log segment can't be prepared, and the one in use will be full: {error}; make room");
+            }
+        }
+    }
+}
+
+pub struct BackgroundLoop {
+    pub background: Background,
+    pub inbox: Receiver<BackgroundEvent>,
+    pub exits: Channels,
+    pub ender: Ender,
+}
+
+impl BackgroundLoop {
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        while let Ok(event) = self.inbox.recv() {
+            if matches!(event, BackgroundEvent::Stop) {
+                return;
+            }
+            if let Err(end) = self.background.on_event(clock::now(), event, &mut self.exits) {
+                return self.ender.end(end);
             }
         }
     }

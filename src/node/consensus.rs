@@ -5,18 +5,18 @@
 //! inbox only, until the next tick; sends never block.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
 use crate::base::{Entry, LogIndex, Moment, PersistSeq};
-use crate::net::{FromNet, NetEvent, Outbox, PeerCredit};
+use crate::net::{FromNet, NetEvent, PeerCredit};
 
 use super::background::BackgroundEvent;
 use super::clock;
 use super::end::{End, Ender};
+use super::exits::{Channels, Exits};
 use super::journal::Journal;
 use super::replica::{Effects, Replica, ReplicaEvent};
 use super::wal::WalEvent;
@@ -40,71 +40,157 @@ pub enum ConsensusEvent {
     Abandon,
 }
 
+/// What the thread does in a turn: the replica, the events that wait for it, and when it must run again. It knows no
+/// channel and no clock.
+pub struct Consensus {
+    replica: Replica,
+    peer_credit: PeerCredit,
+    journal: Journal,
+    tick: Duration,
+    tick_at: Moment,
+    stop_at: Option<Moment>,
+    requests: VecDeque<FromNet>,
+    effects: Effects,
+}
+
+/// What comes after a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AfterTurn {
+    Another,
+    /// The thread ends at once, as if killed, and says nothing.
+    Abandoned,
+    /// The node ends.
+    End(End),
+}
+
+impl Consensus {
+    /// `tick`: the replica is told at least this often that time has passed.
+    pub fn new(replica: Replica, peer_credit: PeerCredit, tick: Duration, now: Moment) -> Consensus {
+        Consensus {
+            journal: Journal::new(replica.id()),
+            replica,
+            peer_credit,
+            tick,
+            tick_at: now + tick,
+            stop_at: None,
+            requests: VecDeque::new(),
+            effects: Effects::default(),
+        }
+    }
+
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// When the next turn must begin though nothing has come; `None`: at once.
+    pub fn sleeps_until(&self) -> Option<Moment> {
+        self.requests.is_empty().then_some(self.tick_at)
+    }
+
+    /// Takes a bounded number of `events`, does what they ask, and passes it on.
+    pub fn turn(
+        &mut self,
+        now: Moment,
+        events: impl Iterator<Item = ConsensusEvent>,
+        exits: &mut impl Exits,
+    ) -> AfterTurn {
+        for event in events.take(TURN_INBOX_EVENTS_MAX) {
+            match event {
+                ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => self.requests.push_back(request),
+                ConsensusEvent::FromNet(event) => self.on_peer(now, event),
+                ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
+                ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
+                ConsensusEvent::Stop => {
+                    self.on_event(now, ReplicaEvent::Drain);
+                    self.stop_at = Some(now + DRAIN_DEADLINE);
+                }
+                ConsensusEvent::Abandon => return AfterTurn::Abandoned,
+            }
+        }
+        if now >= self.tick_at {
+            self.on_event(now, ReplicaEvent::Tick);
+            self.tick_at = now + self.tick;
+        }
+        for _ in 0..self.requests.len().min(TURN_REQUESTS_MAX) {
+            let request = self.requests.pop_front().expect("so many were counted");
+            self.on_event(now, ReplicaEvent::FromNet(request));
+        }
+        self.replica.end_turn(now, &mut self.effects);
+        if self.replica.has_more_to_apply() {
+            self.tick_at = now;
+        }
+        self.journal.on_turn(now, &self.replica, &self.effects);
+        if let Some(error) = self.effects.fatal.take() {
+            return AfterTurn::End(End::Damaged(error.to_string()));
+        }
+        let is_drained = self.replica.is_idle() && self.requests.is_empty();
+        if self.stop_at.is_some_and(|at| now >= at || is_drained) {
+            self.replica.give_up(&mut self.effects);
+            self.pass_on(exits);
+            return AfterTurn::End(End::Stopped);
+        }
+        self.pass_on(exits);
+        AfterTurn::Another
+    }
+
+    fn on_event(&mut self, now: Moment, event: ReplicaEvent) {
+        self.replica.on_event(now, event, &mut self.effects);
+    }
+
+    fn on_peer(&mut self, now: Moment, event: FromNet) {
+        self.journal.on_net(&event, &self.replica);
+        self.peer_credit.give_back(event.credit_bytes());
+        self.on_event(now, ReplicaEvent::FromNet(event));
+    }
+
+    /// Disk first, since it takes longest; then the network, in parallel with it.
+    fn pass_on(&mut self, exits: &mut impl Exits) {
+        let effects = &mut self.effects;
+        if !effects.persists.is_empty() {
+            let persists = std::mem::take(&mut effects.persists);
+            exits.to_wal(WalEvent::Persist { persists });
+        }
+        if let Some(members) = effects.members.take() {
+            let own = self.journal.id();
+            let peers =
+                members.all().filter(|member| member.id != own).map(|member| (member.id, member.address.clone()));
+            effects.net.push(NetEvent::SetPeers { peers: peers.collect() });
+            effects.net.push(NetEvent::SetClusterId { cluster: members.cluster });
+        }
+        if let Some(cluster) = effects.record_cluster.take() {
+            exits.to_background(BackgroundEvent::RecordCluster { cluster });
+        }
+        if !effects.net.is_empty() {
+            exits.to_net(&mut effects.net);
+        }
+        for fetch in effects.fetches.drain(..) {
+            exits.to_background(BackgroundEvent::Fetch(fetch));
+        }
+        if !effects.role_changes.is_empty() {
+            effects.role_changes.clear();
+            exits.role_changed();
+        }
+    }
+}
+
 /// Everything the thread holds.
 pub struct ConsensusLoop {
-    pub replica: Replica,
+    pub consensus: Consensus,
     pub inbox: Receiver<ConsensusEvent>,
-    pub to_net: Arc<dyn Outbox>,
-    pub to_wal: Sender<WalEvent>,
-    pub to_background: Sender<BackgroundEvent>,
-    pub peer_credit: PeerCredit,
-    pub tick: Duration,
-    pub journal: Journal,
-    /// Called after each change of role, on this thread; it must not block.
-    pub on_role_change: Box<dyn Fn() + Send>,
+    pub exits: Channels,
     pub ender: Ender,
 }
 
 impl ConsensusLoop {
     pub fn run(mut self) {
-        let mut requests = VecDeque::new();
-        let mut effects = Effects::default();
-        let mut tick_at = clock::now() + self.tick;
-        let mut stop_at: Option<Moment> = None;
         loop {
-            let first = if requests.is_empty() { self.receive_until(tick_at) } else { None };
-            let now = clock::now();
-            // A copy of the receiver, so that the handlers may borrow the rest.
-            let inbox = self.inbox.clone();
-            for event in first.into_iter().chain(inbox.try_iter()).take(TURN_INBOX_EVENTS_MAX) {
-                match event {
-                    ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => requests.push_back(request),
-                    ConsensusEvent::FromNet(event) => self.on_peer(now, event, &mut effects),
-                    ConsensusEvent::Persisted { seq } => {
-                        self.replica.on_event(now, ReplicaEvent::Persisted { seq }, &mut effects);
-                    }
-                    ConsensusEvent::Fetched { lo, entries } => {
-                        self.replica.on_event(now, ReplicaEvent::Fetched { lo, entries }, &mut effects);
-                    }
-                    ConsensusEvent::Stop => {
-                        self.replica.on_event(now, ReplicaEvent::Drain, &mut effects);
-                        stop_at = Some(now + DRAIN_DEADLINE);
-                    }
-                    ConsensusEvent::Abandon => return,
-                }
+            let first = self.consensus.sleeps_until().and_then(|tick_at| self.receive_until(tick_at));
+            let events = first.into_iter().chain(self.inbox.try_iter());
+            match self.consensus.turn(clock::now(), events, &mut self.exits) {
+                AfterTurn::Another => {}
+                AfterTurn::Abandoned => return,
+                AfterTurn::End(end) => return self.ender.end(end),
             }
-            if now >= tick_at {
-                self.replica.on_event(now, ReplicaEvent::Tick, &mut effects);
-                tick_at = now + self.tick;
-            }
-            let taken = requests.len().min(TURN_REQUESTS_MAX);
-            for request in requests.drain(..taken) {
-                self.replica.on_event(now, ReplicaEvent::FromNet(request), &mut effects);
-            }
-            self.replica.end_turn(now, &mut effects);
-            if self.replica.has_more_to_apply() {
-                tick_at = now;
-            }
-            self.journal.on_turn(now, &self.replica, &effects);
-            if let Some(error) = effects.fatal.take() {
-                return self.ender.end(End::Damaged(error.to_string()));
-            }
-            if stop_at.is_some_and(|at| now >= at || (self.replica.is_idle() && requests.is_empty())) {
-                self.replica.give_up(&mut effects);
-                self.pass_on(&mut effects);
-                return self.ender.end(End::Stopped);
-            }
-            self.pass_on(&mut effects);
         }
     }
 
@@ -115,48 +201,5 @@ impl ConsensusLoop {
             // Whoever could still send is gone: the node is being dropped.
             Err(RecvTimeoutError::Disconnected) => Some(ConsensusEvent::Abandon),
         }
-    }
-
-    fn on_peer(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
-        self.journal.on_net(&event, &self.replica);
-        self.peer_credit.give_back(event.credit_bytes());
-        self.replica.on_event(now, ReplicaEvent::FromNet(event), effects);
-    }
-
-    /// Disk first, since it takes longest; then the network, in parallel with it.
-    fn pass_on(&mut self, effects: &mut Effects) {
-        if !effects.persists.is_empty() {
-            let persists = std::mem::take(&mut effects.persists);
-            self.wal(WalEvent::Persist { persists });
-        }
-        if let Some(members) = effects.members.take() {
-            let own = self.journal.id();
-            let peers =
-                members.all().filter(|member| member.id != own).map(|member| (member.id, member.address.clone()));
-            effects.net.push(NetEvent::SetPeers { peers: peers.collect() });
-            effects.net.push(NetEvent::SetClusterId { cluster: members.cluster });
-        }
-        if let Some(cluster) = effects.record_cluster.take() {
-            self.background(BackgroundEvent::RecordCluster { cluster });
-        }
-        if !effects.net.is_empty() {
-            self.to_net.send(&mut effects.net);
-        }
-        for fetch in effects.fetches.drain(..) {
-            self.background(BackgroundEvent::Fetch(fetch));
-        }
-        if !effects.role_changes.is_empty() {
-            effects.role_changes.clear();
-            (self.on_role_change)();
-        }
-    }
-
-    fn wal(&self, event: WalEvent) {
-        // A wal that is gone has said why to the ender already; this thread is told to end by it.
-        let _ = self.to_wal.send(event);
-    }
-
-    fn background(&self, event: BackgroundEvent) {
-        let _ = self.to_background.send(event);
     }
 }

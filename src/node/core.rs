@@ -9,17 +9,17 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::base::{Members, Moment, Random};
-use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
+use crate::disk::{DataDir, Disk, OpenError, Pace, RecoveryReport, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
 
-use super::background::{BackgroundEvent, BackgroundLoop};
+use super::background::{Background, BackgroundEvent, BackgroundLoop};
 use super::clock;
-use super::consensus::{ConsensusEvent, ConsensusLoop};
+use super::consensus::{Consensus, ConsensusEvent, ConsensusLoop};
 use super::end::{End, Ender, spawn};
-use super::journal::Journal;
+use super::exits::Channels;
 use super::replica::{Replica, ReplicaConfig};
-use super::wal::{WalEvent, WalLoop};
+use super::wal::{WalEvent, WalLoop, WalWork};
 
 /// What a core is made of.
 pub struct CoreParts {
@@ -75,35 +75,30 @@ impl OpenedCore {
             // Half of the numbers are left to count on.
             forward_id_first: Random::new(seed).next() >> 1,
         };
-        let consensus = ConsensusLoop {
-            replica: Replica::new(config, recovered, now),
-            inbox: receiver,
-            to_net: to_net.clone(),
+        let exits = |on_role_change| Channels {
+            to_consensus: inbox.clone(),
             to_wal: to_wal.clone(),
             to_background: to_background.clone(),
-            peer_credit,
-            tick,
-            journal: Journal::new(id),
-            on_role_change: parts.on_role_change,
+            to_net: to_net.clone(),
+            on_role_change,
+        };
+        let consensus = ConsensusLoop {
+            consensus: Consensus::new(Replica::new(config, recovered, now), peer_credit, tick, now),
+            inbox: receiver,
+            exits: exits(parts.on_role_change),
             ender: ender.clone(),
         };
         let wal = WalLoop {
-            wal,
+            work: WalWork::new(wal),
             inbox: wal_inbox,
-            to_net,
-            to_consensus: inbox.clone(),
-            to_background: to_background.clone(),
+            exits: exits(Box::new(|| {})),
             ender: ender.clone(),
         };
         let background = BackgroundLoop {
-            disk: parts.disk,
-            data_dir: parts.data_dir,
-            reader,
+            background: Background::new(parts.data_dir, reader, Pace::HalfTheTime),
             inbox: background_inbox,
-            to_wal: to_wal.clone(),
-            to_consensus: inbox.clone(),
+            exits: exits(Box::new(|| {})),
             ender: ender.clone(),
-            prepare_after: None,
         };
         let threads = vec![
             spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?,

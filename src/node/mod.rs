@@ -18,6 +18,7 @@ pub mod consensus;
 pub mod core;
 pub mod embedded;
 pub mod end;
+pub mod exits;
 pub mod replica;
 pub mod settings;
 pub mod start;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::api::{Leader, PeerStatus, Reply, Request, Status};
 use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Step, Term};
-use crate::kv::Store;
+use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{self, Fetch, Input, Outputs, Persist, ProposeRefused, Raft, RoleChange};
 use crate::wire;
@@ -190,8 +190,32 @@ impl Replica {
         self.answer_expired(expired, "this node is stopping", effects);
     }
 
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
     pub fn view(&self) -> raft::View {
         self.raft.view()
+    }
+
+    /// The last entry that changed the state.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// The key-value state as of [`Replica::applied`].
+    pub fn store(&self) -> kv::View<'_> {
+        self.store.view()
+    }
+
+    /// The term of the entry at `index` of its log; `None` behind the end. For checks from outside.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.raft.term_at(index)
+    }
+
+    /// Bytes of entries that it holds in memory, and whether more than the setting allows because they may not go yet.
+    pub fn log_bytes(&self) -> (usize, bool) {
+        self.raft.log_bytes()
     }
 
     pub fn has_leader(&self) -> bool {

@@ -4,18 +4,17 @@
 //! Group commit without a timer: while one fsync runs, the next batch gathers in the inbox. It decides nothing. A
 //! failed write or fsync ends the node; nothing is retried (what a failed fsync left behind is not known).
 
-use std::sync::Arc;
-
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use crate::base::{PersistSeq, Step};
 use crate::disk::{PreparedSegment, Wal, WalError};
-use crate::net::{NetEvent, Outbox};
+use crate::net::NetEvent;
 use crate::raft::Persist;
 
 use super::background::BackgroundEvent;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
+use super::exits::{Channels, Exits};
 
 /// The inbox of the wal thread.
 pub enum WalEvent {
@@ -29,54 +28,87 @@ pub enum WalEvent {
     Abandon,
 }
 
+/// What the thread does in a turn, without its inbox.
+pub struct WalWork {
+    wal: Wal,
+    persists: Vec<Persist>,
+    net: Vec<NetEvent>,
+    stopping: bool,
+}
+
+impl WalWork {
+    pub fn new(wal: Wal) -> WalWork {
+        WalWork { wal, persists: Vec::new(), net: Vec::new(), stopping: false }
+    }
+
+    /// Before the thread sleeps: asks for a segment to be made ready, if there is none.
+    pub fn before_sleep(&mut self, exits: &mut impl Exits) {
+        if let Some(job) = self.wal.wants_segment() {
+            exits.to_background(BackgroundEvent::PrepareSegment(job));
+        }
+    }
+
+    /// False: the thread ends at once, as if killed.
+    #[must_use]
+    pub fn take(&mut self, event: WalEvent) -> bool {
+        match event {
+            WalEvent::Persist { persists } => self.persists.extend(persists),
+            WalEvent::SegmentPrepared { segment } => self.wal.add_segment(segment),
+            WalEvent::Stop => self.stopping = true,
+            WalEvent::Abandon => return false,
+        }
+        true
+    }
+
+    /// What was taken and is not durable yet.
+    pub fn persists(&self) -> &[Persist] {
+        &self.persists
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Makes durable what was taken; then what had to wait for that leaves, and consensus is told.
+    pub fn persist(&mut self, exits: &mut impl Exits) -> Result<(), WalError> {
+        let Some(last) = self.persists.last() else { return Ok(()) };
+        let seq: PersistSeq = last.seq;
+        self.wal.persist(&self.persists)?;
+        // A batch of terms and votes alone is no step of a PUT.
+        if let Some(entry) = self.persists.iter().rev().find_map(|persist| persist.entries.last()) {
+            Step::Persisted.pass(format_args!("up to entry {}", entry.index));
+        }
+        for message in self.persists.drain(..).flat_map(|persist| persist.messages) {
+            self.net.push(NetEvent::Send { message });
+        }
+        if !self.net.is_empty() {
+            exits.to_net(&mut self.net);
+        }
+        exits.to_consensus(ConsensusEvent::Persisted { seq });
+        Ok(())
+    }
+}
+
 pub struct WalLoop {
-    pub wal: Wal,
+    pub work: WalWork,
     pub inbox: Receiver<WalEvent>,
-    pub to_net: Arc<dyn Outbox>,
-    pub to_consensus: Sender<ConsensusEvent>,
-    pub to_background: Sender<BackgroundEvent>,
+    pub exits: Channels,
     pub ender: Ender,
 }
 
 impl WalLoop {
     pub fn run(mut self) {
-        let mut persists = Vec::new();
-        let mut net = Vec::new();
-        let mut stopping = false;
-        while !stopping {
-            if let Some(job) = self.wal.wants_segment() {
-                let _ = self.to_background.send(BackgroundEvent::PrepareSegment(job));
-            }
+        while !self.work.is_stopping() {
+            self.work.before_sleep(&mut self.exits);
             let Ok(first) = self.inbox.recv() else { return };
             for event in std::iter::once(first).chain(self.inbox.try_iter()) {
-                match event {
-                    WalEvent::Persist { persists: more } => persists.extend(more),
-                    WalEvent::SegmentPrepared { segment } => self.wal.add_segment(segment),
-                    WalEvent::Stop => stopping = true,
-                    WalEvent::Abandon => return,
+                if !self.work.take(event) {
+                    return;
                 }
             }
-            if let Err(error) = self.persist(&mut persists, &mut net) {
+            if let Err(error) = self.work.persist(&mut self.exits) {
                 return self.ender.end(End::Io(format!("the log can't be written: {error}")));
             }
         }
-    }
-
-    fn persist(&mut self, persists: &mut Vec<Persist>, net: &mut Vec<NetEvent>) -> Result<(), WalError> {
-        let Some(last) = persists.last() else { return Ok(()) };
-        let seq: PersistSeq = last.seq;
-        self.wal.persist(persists)?;
-        // A batch of terms and votes alone is no step of a PUT.
-        if let Some(entry) = persists.iter().rev().find_map(|persist| persist.entries.last()) {
-            Step::Persisted.pass(format_args!("up to entry {}", entry.index));
-        }
-        for message in persists.drain(..).flat_map(|persist| persist.messages) {
-            net.push(NetEvent::Send { message });
-        }
-        if !net.is_empty() {
-            self.to_net.send(net);
-        }
-        let _ = self.to_consensus.send(ConsensusEvent::Persisted { seq });
-        Ok(())
     }
 }

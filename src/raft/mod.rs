@@ -206,6 +206,16 @@ impl Raft {
         }
     }
 
+    /// The term of the entry at `index`; `None` behind the end.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.log.term(index)
+    }
+
+    /// Bytes of entries held in memory, and whether none of them may be forgotten yet.
+    pub fn log_bytes(&self) -> (usize, bool) {
+        (self.log.entries_bytes(), self.log.first_held() > self.settled())
+    }
+
     fn role(&self) -> Role {
         match self.state {
             State::Follower if self.membership.is_uncounted() => Role::Uncounted,

@@ -3,7 +3,7 @@
 //! Each fsync in the code is here for one of these tests.
 
 use raftkv::base::Random;
-use raftkv::disk::{Crash, Fate, MemoryDisk, Opened};
+use raftkv::disk::{Crash, Fate, MemoryDisk, Opened, Pace};
 
 use crate::support::*;
 
@@ -35,7 +35,7 @@ fn end(disk: &MemoryDisk, how: End, random: &mut Random) {
 fn maybe_prepare(disk: &MemoryDisk, opened: &mut Opened, random: &mut Random) {
     if random.below(2) == 0
         && let Some(job) = opened.wal.wants_segment()
-        && let Ok(prepared) = job.run(&*disk.attach())
+        && let Ok(prepared) = job.run(&*disk.attach(), Pace::HalfTheTime)
     {
         opened.wal.add_segment(prepared);
     }
@@ -147,7 +147,7 @@ fn a_name_that_a_killed_process_left_is_made_durable_before_it_is_used() {
     let disk = disk_with(3, 600);
     let job = open_sound(&disk).wal.wants_segment().unwrap();
     disk.fail_nth(SyncDir, 1);
-    assert!(job.run(&*disk.attach()).is_err());
+    assert!(job.run(&*disk.attach(), Pace::HalfTheTime).is_err());
     disk.kill();
     let mut opened = open_sound(&disk);
     assert!(opened.wal.wants_segment().is_none(), "the segment is there");

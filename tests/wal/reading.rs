@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use raftkv::base::{Entry, LogIndex, Random};
-use raftkv::disk::{DiskOperation, MemoryDisk, Wal, WalSettings};
+use raftkv::disk::{DiskOperation, MemoryDisk, Pace, Wal, WalSettings};
 
 use crate::support::*;
 
@@ -27,7 +27,7 @@ fn a_segment_that_is_ready_makes_rolling_over_free() {
     let mut opened = open_sound(&disk);
     let job = opened.wal.wants_segment().expect("none is ready");
     assert!(opened.wal.wants_segment().is_none(), "one is on its way");
-    opened.wal.add_segment(job.run(&*disk.attach()).unwrap());
+    opened.wal.add_segment(job.run(&*disk.attach(), Pace::HalfTheTime).unwrap());
     assert!(opened.wal.wants_segment().is_none(), "one is ready");
     let count = |operation| disk.performed(operation);
     let before = [DiskOperation::Create, DiskOperation::Write, DiskOperation::Sync].map(count);
@@ -46,7 +46,7 @@ fn a_job_that_is_late_never_replaces_a_segment_in_use() {
     let mut opened = open_sound(&disk);
     let job = opened.wal.wants_segment().unwrap();
     opened.wal.persist(&[persist(None, vec![entry(4, 1, 600)])]).unwrap();
-    opened.wal.add_segment(job.run(&*disk.attach()).unwrap());
+    opened.wal.add_segment(job.run(&*disk.attach(), Pace::HalfTheTime).unwrap());
     opened.wal.persist(&[persist(None, vec![entry(5, 1, 600)])]).unwrap();
     disk.crash();
     assert_eq!(model_of(&open_sound(&disk)).log.len(), 5);
@@ -56,7 +56,7 @@ fn a_job_that_is_late_never_replaces_a_segment_in_use() {
 fn a_job_that_is_done_but_not_handed_over_is_used() {
     let disk = disk_with(3, 600);
     let mut opened = open_sound(&disk);
-    let prepared = opened.wal.wants_segment().unwrap().run(&*disk.attach()).unwrap();
+    let prepared = opened.wal.wants_segment().unwrap().run(&*disk.attach(), Pace::HalfTheTime).unwrap();
     let created = disk.performed(DiskOperation::Create);
     opened.wal.persist(&[persist(None, vec![entry(4, 1, 600)])]).unwrap();
     assert_eq!(disk.performed(DiskOperation::Create), created);
@@ -72,7 +72,7 @@ fn a_job_that_failed_is_offered_again() {
     let mut opened = open_sound(&disk);
     let job = opened.wal.wants_segment().unwrap();
     disk.fail_nth(DiskOperation::Sync, 1);
-    assert!(job.run(&*disk.attach()).is_err());
+    assert!(job.run(&*disk.attach(), Pace::HalfTheTime).is_err());
     assert!(opened.wal.wants_segment().is_some());
 }
 
@@ -80,7 +80,7 @@ fn a_job_that_failed_is_offered_again() {
 fn segments_that_wait_are_made_again_in_another_size() {
     let disk = disk_with(1, 600);
     let mut opened = open_sound(&disk);
-    opened.wal.wants_segment().unwrap().run(&*disk.attach()).unwrap();
+    opened.wal.wants_segment().unwrap().run(&*disk.attach(), Pace::HalfTheTime).unwrap();
     disk.kill();
     let larger = WalSettings { segment_bytes: 64 * 1024, entry_bytes_max: 40_000, ..settings() };
     let mut opened = Wal::open(disk.attach(), larger.clone(), None).unwrap();

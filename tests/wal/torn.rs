@@ -1,7 +1,7 @@
 //! SAFETY 31: a write that did not finish never keeps a node from starting, and never leaves a part of itself.
 
 use raftkv::base::LogIndex;
-use raftkv::disk::{Crash, DiskOperation, Fate, MemoryDisk, Wal, WalSettings};
+use raftkv::disk::{Crash, DiskOperation, Fate, MemoryDisk, Pace, Wal, WalSettings};
 use raftkv::raft::Persist;
 
 use crate::support::*;
@@ -97,7 +97,7 @@ fn every_subset_of_a_batch_at_the_start_of_a_prepared_segment_is_cut_or_is_the_w
     let before = disk_with(2, 100);
     let mut opened = open_sound(&before);
     let job = opened.wal.wants_segment().unwrap();
-    opened.wal.add_segment(job.run(&*before.attach()).unwrap());
+    opened.wal.add_segment(job.run(&*before.attach(), Pace::HalfTheTime).unwrap());
     before.kill();
     let written = written(before, &batch_of(3, 16));
     assert_eq!((written.file.as_str(), written.offset), ("wal/0000000000000002.seg", 4096));
@@ -175,7 +175,7 @@ fn a_cut_whose_fsync_failed_is_made_again() {
         let before = disk_with(2, 100);
         if prepared {
             let mut opened = open_sound(&before);
-            opened.wal.wants_segment().unwrap().run(&*before.attach()).unwrap();
+            opened.wal.wants_segment().unwrap().run(&*before.attach(), Pace::HalfTheTime).unwrap();
             before.kill();
         }
         let written = written(before, &batch_of(3, if prepared { 16 } else { 6 }));
@@ -196,7 +196,7 @@ fn a_cut_whose_fsync_failed_is_made_again() {
 #[test]
 fn a_torn_segment_that_was_removed_never_comes_back_behind_newer_batches() {
     let before = disk_with(2, 100);
-    open_sound(&before).wal.wants_segment().unwrap().run(&*before.attach()).unwrap();
+    open_sound(&before).wal.wants_segment().unwrap().run(&*before.attach(), Pace::HalfTheTime).unwrap();
     before.kill();
     let written = written(before, &batch_of(3, 16));
     let disk = written.before.fork();
