@@ -91,6 +91,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
             keys: 0,
             peers: vec![],
             version: "test".into(),
+            problems: Vec::new(),
             uptime: Duration::from_secs(61),
         })),
     })

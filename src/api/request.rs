@@ -141,6 +141,8 @@ pub struct Status {
     pub revision: Revision,
     pub keys: u64,
     pub peers: Vec<PeerStatus>,
+    /// What is wrong with this node and what it does about it, a sentence each; empty when all is well.
+    pub problems: Vec<String>,
     pub version: String,
     pub uptime: Duration,
 }

@@ -51,7 +51,7 @@ pub const APPEND_ENTRIES_MAX: usize = 64 * 1024;
 pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Most keys in one answer. Reached: `result_too_large`.
 pub const RESULT_KEYS_MAX: usize = 1024 * 1024;
-/// Most peers that a status may name. Reached: whoever decodes the answer closes the connection.
+/// Most peers, and most problems, that a status may name. Reached: whoever decodes the answer closes the connection.
 pub const STATUS_PEERS_MAX: usize = 1024;
 /// Most entries that one message asks a peer for, after damage. Reached when sending: the rest is asked for later; when
 /// receiving: the link is closed and counted.
@@ -147,6 +147,8 @@ pub const TURN_INBOX_EVENTS_MAX: usize = 16 * 1024;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.
 pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the log says how the repair of a damaged disk goes on.
+pub const PROBLEMS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Connections that the system may have accepted before the net thread does. Reached: it lets them try again.
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Descriptors that are not clients' connections: files, peers, the poll, standard streams. Fewer than this and one

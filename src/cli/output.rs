@@ -163,6 +163,7 @@ fn status_json(status: &Status) -> Value {
         "keys": status.keys,
         "peers": peers,
         "version": status.version,
+        "problems": status.problems,
         "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     })
 }

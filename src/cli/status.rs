@@ -119,7 +119,7 @@ fn row(seen: &Seen, census: &Census) -> [String; 10] {
 
 /// What an operator should know beside the numbers: links that are down, copies that lag or don't count.
 fn note(status: &Status, census: &Census) -> String {
-    let mut notes = Vec::new();
+    let mut notes = status.problems.clone();
     if status.role == Role::Uncounted {
         notes.push("another data directory than the cluster knows: counts in no quorum".to_string());
     }
@@ -181,6 +181,7 @@ mod tests {
             keys: 3,
             peers: vec![peer],
             version: "1".into(),
+            problems: Vec::new(),
             uptime: Duration::from_secs(3661),
         };
         Seen { address, id: Some(id(number)), status: Ok(status) }

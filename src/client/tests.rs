@@ -124,6 +124,7 @@ impl Server {
             keys: 0,
             peers: state.peers.clone(),
             version: "test".into(),
+            problems: Vec::new(),
             uptime: Duration::from_secs(1),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::base::limits::FETCH_BYTES_MAX;
-use crate::base::{ClusterId, Moment};
+use crate::base::{ClusterId, Entry, Moment};
 use crate::disk::{DataDir, Disk, LogReader, Pace, SegmentJob};
 use crate::raft::Fetch;
 
@@ -28,6 +28,12 @@ pub enum BackgroundEvent {
     RecordCluster {
         cluster: ClusterId,
     },
+    /// Entries that the disk has lost: written back where they were.
+    Repair {
+        entries: Vec<Entry>,
+    },
+    /// Nothing is lost any more.
+    ClearMark,
     Stop,
 }
 
@@ -62,6 +68,8 @@ impl Background {
                 let recorded = self.data_dir.record_cluster_id(cluster);
                 recorded.map_err(|error| End::Io(format!("the cluster's id can't be recorded: {error}")))?;
             }
+            // Nothing is lost as long as a start on a damaged disk is refused.
+            BackgroundEvent::Repair { .. } | BackgroundEvent::ClearMark => {}
             BackgroundEvent::Stop => {}
         }
         Ok(())

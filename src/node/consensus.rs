@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
 use crate::base::{Entry, LogIndex, Moment, PersistSeq};
 use crate::net::{FromNet, NetEvent, PeerCredit};
+use crate::raft::MissingEntry;
 
 use super::background::BackgroundEvent;
 use super::clock;
@@ -33,6 +34,15 @@ pub enum ConsensusEvent {
     Fetched {
         lo: LogIndex,
         entries: Vec<Entry>,
+    },
+    /// From the background thread: the disk has lost these entries; it has the mark already.
+    Damaged {
+        missing: Vec<MissingEntry>,
+    },
+    /// From the background thread: entries that are durable again, and some that were not those that were lost.
+    Repaired {
+        done: Vec<LogIndex>,
+        refused: Vec<LogIndex>,
     },
     /// Answer what is under way, take nothing new, then end.
     Stop,
@@ -100,6 +110,10 @@ impl Consensus {
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
                 ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
                 ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
+                ConsensusEvent::Damaged { missing } => self.on_event(now, ReplicaEvent::Damaged { missing }),
+                ConsensusEvent::Repaired { done, refused } => {
+                    self.on_event(now, ReplicaEvent::Repaired { done, refused });
+                }
                 ConsensusEvent::Stop => {
                     self.on_event(now, ReplicaEvent::Drain);
                     self.stop_at = Some(now + DRAIN_DEADLINE);
@@ -165,6 +179,12 @@ impl Consensus {
         }
         for fetch in effects.fetches.drain(..) {
             exits.to_background(BackgroundEvent::Fetch(fetch));
+        }
+        if !effects.refilled.is_empty() {
+            exits.to_background(BackgroundEvent::Repair { entries: std::mem::take(&mut effects.refilled) });
+        }
+        if std::mem::take(&mut effects.cleared) {
+            exits.to_background(BackgroundEvent::ClearMark);
         }
         if !effects.role_changes.is_empty() {
             effects.role_changes.clear();

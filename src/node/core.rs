@@ -88,12 +88,8 @@ impl OpenedCore {
             exits: exits(parts.on_role_change),
             ender: ender.clone(),
         };
-        let wal = WalLoop {
-            work: WalWork::new(wal),
-            inbox: wal_inbox,
-            exits: exits(Box::new(|| {})),
-            ender: ender.clone(),
-        };
+        let wal =
+            WalLoop { work: WalWork::new(wal), inbox: wal_inbox, exits: exits(Box::new(|| {})), ender: ender.clone() };
         let background = BackgroundLoop {
             background: Background::new(parts.data_dir, reader, Pace::HalfTheTime),
             inbox: background_inbox,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use log::Level;
 
-use crate::base::limits::NO_LEADER_REPORT_INTERVAL;
+use crate::base::limits::{NO_LEADER_REPORT_INTERVAL, PROBLEMS_REPORT_INTERVAL};
 use crate::base::{Moment, NodeId, Role};
 use crate::net::FromNet;
 
@@ -16,6 +16,8 @@ pub struct Journal {
     /// Why each peer is down; one line for each new reason, not for each dial.
     down: BTreeMap<NodeId, String>,
     leaderless: Option<Leaderless>,
+    /// What was said last of the node's problems, and when.
+    problems: (Vec<String>, Moment),
 }
 
 /// A time without a leader, as seen from here.
@@ -26,7 +28,7 @@ struct Leaderless {
 
 impl Journal {
     pub fn new(id: NodeId) -> Journal {
-        Journal { id, down: BTreeMap::new(), leaderless: None }
+        Journal { id, down: BTreeMap::new(), leaderless: None, problems: (Vec::new(), Moment::ZERO) }
     }
 
     pub fn id(&self) -> NodeId {
@@ -61,6 +63,25 @@ impl Journal {
             log::info!("cluster {} of nodes {}", members.cluster, ids.join(", "));
         }
         self.maybe_report_missing(now, replica);
+        self.maybe_report_problems(now, replica);
+    }
+
+    /// Each new problem at once, then how it goes on, now and then; and its end.
+    fn maybe_report_problems(&mut self, now: Moment, replica: &Replica) {
+        let (said, at) = &self.problems;
+        if replica.is_sound() && said.is_empty() {
+            return;
+        }
+        let problems = replica.problems();
+        let is_new = problems.is_empty() || problems.len() > said.len();
+        if problems == *said || !(is_new || now.since(*at) >= PROBLEMS_REPORT_INTERVAL) {
+            return;
+        }
+        match problems.is_empty() {
+            true => log::info!("the disk holds everything again, and this node's vote counts again"),
+            false => problems.iter().for_each(|problem| log::warn!("{problem}")),
+        }
+        self.problems = (problems, now);
     }
 
     fn maybe_report_missing(&mut self, now: Moment, replica: &Replica) {

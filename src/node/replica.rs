@@ -16,7 +16,9 @@ use crate::api::{Leader, PeerStatus, Reply, Request, Status};
 use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Step, Term};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
-use crate::raft::{self, Fetch, Input, Outputs, Persist, ProposeRefused, Raft, RoleChange};
+use crate::raft::{
+    self, EntryId, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Raft, RoleChange,
+};
 use crate::wire;
 
 use super::admit::{self, Batch, Verdict};
@@ -47,6 +49,15 @@ pub enum ReplicaEvent {
         lo: LogIndex,
         entries: Vec<Entry>,
     },
+    /// The disk has lost these entries.
+    Damaged {
+        missing: Vec<MissingEntry>,
+    },
+    /// What became of entries that were to be written back.
+    Repaired {
+        done: Vec<LogIndex>,
+        refused: Vec<LogIndex>,
+    },
     Tick,
     /// Take no more requests: the node is about to stop.
     Drain,
@@ -58,6 +69,10 @@ pub struct Effects {
     pub persists: Vec<Persist>,
     pub net: Vec<NetEvent>,
     pub fetches: Vec<Fetch>,
+    /// Entries that the disk has lost, to be written back.
+    pub refilled: Vec<Entry>,
+    /// The disk lacks nothing any more: its mark may go.
+    pub cleared: bool,
     /// The log's membership as it is applied: to be dialed.
     pub members: Option<Arc<Members>>,
     /// The entry that names the cluster is committed, and durable here: the directory may be stamped with it. Not
@@ -129,6 +144,10 @@ impl Replica {
             ReplicaEvent::Fetched { lo, entries } => {
                 self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
             }
+            ReplicaEvent::Damaged { missing } => self.raft.step(now, Input::Damaged { missing }, &mut self.out),
+            ReplicaEvent::Repaired { done, refused } => {
+                self.raft.step(now, Input::Repaired { done, refused }, &mut self.out);
+            }
             ReplicaEvent::Tick => self.on_tick(now, effects),
             ReplicaEvent::Drain => self.draining = true,
         }
@@ -146,6 +165,8 @@ impl Replica {
         effects.persists.extend(out.persists);
         effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
         effects.fetches.extend(out.fetches);
+        effects.refilled.extend(out.refilled);
+        effects.cleared |= out.cleared;
         for entry in &out.committed {
             if effects.fatal.is_none() {
                 self.apply(now, entry, effects);
@@ -220,6 +241,41 @@ impl Replica {
 
     pub fn has_leader(&self) -> bool {
         self.raft.view().leader.is_some()
+    }
+
+    /// Whether there is nothing wrong with this node's log.
+    pub fn is_sound(&self) -> bool {
+        !self.raft.is_suspect()
+    }
+
+    /// What is wrong with this node's log, and what is done about it, as sentences.
+    pub fn problems(&self) -> Vec<String> {
+        let Health { suspect, end_uncertain, missing, first_missing, lost } = self.raft.health();
+        let mut problems = Vec::new();
+        if !suspect {
+            return problems;
+        }
+        if let Some(EntryId { index, term }) = lost {
+            problems.push(format!(
+                "every copy of log entry {index} of term {term} is bad, and it may have been acknowledged: nothing goes \
+                 on without it; bring back the disks of nodes that are down, or one that held it"
+            ));
+        }
+        if let Some(EntryId { index, .. }) = first_missing {
+            problems.push(format!(
+                "its disk has lost {missing} log entries, the first is {index}: they are fetched from the other nodes, and \
+                 until then its vote does not count"
+            ));
+        } else if end_uncertain {
+            problems.push(
+                "its disk has lost the end of its log: its vote counts only with all others, until it has what the \
+                 leader has"
+                    .to_string(),
+            );
+        } else {
+            problems.push("its disk has lost log entries; they are there again".to_string());
+        }
+        problems
     }
 
     /// Why there may be no leader, as part of a sentence for the operator.
@@ -478,6 +534,7 @@ impl Replica {
             revision: self.store.view().revision(),
             keys: self.store.view().len() as u64,
             peers: peers.collect(),
+            problems: self.problems(),
             version: crate::VERSION.to_string(),
             uptime: now.since(self.started),
         }

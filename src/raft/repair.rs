@@ -151,6 +151,10 @@ pub struct Health {
 }
 
 impl Raft {
+    pub fn is_suspect(&self) -> bool {
+        self.repair.suspect
+    }
+
     pub fn health(&self) -> Health {
         let named = |(index, missing): (&LogIndex, &Missing)| EntryId { index: *index, term: missing.term };
         let repair = &self.repair;

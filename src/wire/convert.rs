@@ -184,6 +184,7 @@ fn status_to_proto(status: &Status) -> proto::Status {
         keys: status.keys,
         peers: peers.collect(),
         version: status.version.clone(),
+        problems: status.problems.clone(),
         uptime_ms: u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -210,6 +211,7 @@ fn status_from_proto(status: proto::Status) -> Result<Status, BadFrame> {
         revision: Revision(status.revision),
         keys: status.keys,
         peers: peers.collect::<Result<_, BadFrame>>()?,
+        problems: status.problems,
         version: status.version,
         uptime: Duration::from_millis(status.uptime_ms),
     })

@@ -233,6 +233,9 @@ pub struct Status {
     pub version: ::prost::alloc::string::String,
     #[prost(uint64, tag = "14")]
     pub uptime_ms: u64,
+    /// What is wrong with this node, a sentence each.
+    #[prost(string, repeated, tag = "15")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PeerStatus {

@@ -217,6 +217,7 @@ fn write_status(status: &Status, out: &mut BytesMut) {
         ("revision", status.revision.to_string()),
         ("keys", status.keys.to_string()),
         ("peers", peers_line(status)),
+        ("health", if status.problems.is_empty() { "good".to_string() } else { status.problems.join("; ") }),
         ("version", status.version.clone()),
         ("uptime", format!("{} s", status.uptime.as_secs())),
     ] {
@@ -418,12 +419,13 @@ mod tests {
             revision: Revision(7),
             keys: 2,
             peers: vec![peer(2, "", Some(LogIndex(9))), peer(3, "connection refused", None)],
+            problems: vec!["this is wrong".to_string(), "and that".to_string()],
             version: "0.1.0".to_string(),
             uptime: Duration::from_millis(61_500),
         };
         let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\ncommit: 9\napplied: 8\n\
             last: 10\nrevision: 7\nkeys: 2\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
-            version: 0.1.0\nuptime: 61 s\nEND\n";
+            health: this is wrong; and that\nversion: 0.1.0\nuptime: 61 s\nEND\n";
         assert_eq!(written(Ok(Outcome::Status(Box::new(status)))), expected);
     }
 
@@ -433,7 +435,7 @@ mod tests {
             let reply = testing::reply(&mut Random::new(seed));
             let lines = match &reply.result {
                 Ok(Outcome::Keys { keys, .. }) => keys.len(),
-                Ok(Outcome::Status(_)) => 14,
+                Ok(Outcome::Status(_)) => 15,
                 _ => 1,
             };
             let text = written(reply.result);

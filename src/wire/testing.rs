@@ -149,6 +149,7 @@ pub fn status(random: &mut Random) -> Status {
         revision: revision(random),
         keys: number(random),
         peers: several(random, peer),
+        problems: several(random, text),
         version: text(random),
         uptime: Duration::from_millis(number(random)),
     }
