@@ -191,6 +191,8 @@ impl Script {
                     cluster.read(node, read.parse()?);
                 }
             }
+            // flip NODE ...: a bit in the memory of its state machine
+            "flip" => nodes(args)?.into_iter().for_each(|node| cluster.flip(node)),
             "linkdown" => {
                 let (node, peer) = link(args.next_pos().ok_or("which link?")?)?;
                 cluster.step(node, Input::LinkDown { peer });
@@ -266,7 +268,10 @@ impl Script {
             "health" => {
                 for node in asked {
                     let Some(raft) = cluster.raft(node) else { continue };
-                    writeln!(output, "{node}: {}", describe_health(&raft.health()))?;
+                    let diverged = raft.diverged().map_or(String::new(), |at| format!(", diverged at {at}"));
+                    let differing: Vec<_> =
+                        raft.differing().iter().map(|(id, at)| format!(", {id} differs at {at}")).collect();
+                    writeln!(output, "{node}: {}{diverged}{}", describe_health(&raft.health()), differing.concat())?;
                 }
             }
             "progress" => {
@@ -330,6 +335,7 @@ scripts! {
     damage_never_acknowledged
     damage_refill
     damage_running
+    digest
     durability_acks
     durability_late_fsync
     election_check_quorum

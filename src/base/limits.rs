@@ -147,6 +147,9 @@ pub const TURN_INBOX_EVENTS_MAX: usize = 16 * 1024;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.
 pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Applied entries whose state's digest is remembered, to be compared with the other nodes'. Reached: the oldest go, and a
+/// node that applies so far behind is not compared.
+pub const DIGESTS_REMEMBERED: usize = 4096;
 /// How often the log says how the repair of a damaged disk goes on.
 pub const PROBLEMS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Connections that the system may have accepted before the net thread does. Reached: it lets them try again.

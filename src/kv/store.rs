@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::digest::Digest;
 use crate::base::{Command, Operation, Revision};
 
 /// What a key of a page counts beside its own bytes: what an answer needs to tell one key from the next.
@@ -18,6 +19,7 @@ const KEY_OVERHEAD_BYTES: usize = 4;
 pub struct Store {
     records: BTreeMap<Bytes, Record>,
     revision: Revision,
+    digest: Digest,
 }
 
 /// What is stored under a key. Cloning shares the value.
@@ -104,9 +106,11 @@ impl Store {
     fn put(&mut self, key: &Bytes, value: &Bytes) -> Change {
         let mut range = self.records.range_mut::<[u8], _>((Bound::Included(&key[..]), Bound::Included(&key[..])));
         if let Some((key, record)) = range.next() {
+            self.digest.remove(key, record);
             record.value = Bytes::copy_from_slice(value);
             record.mod_revision = self.revision;
             record.version += 1;
+            self.digest.add(key, record);
             return Change::Put { key: key.clone(), record: record.clone() };
         }
         let key = Bytes::copy_from_slice(key);
@@ -116,13 +120,15 @@ impl Store {
             mod_revision: self.revision,
             version: 1,
         };
+        self.digest.add(&key, &record);
         self.records.insert(key.clone(), record.clone());
         Change::Put { key, record }
     }
 
     /// `None` if the key was absent.
     fn delete(&mut self, key: &Bytes) -> Option<Change> {
-        let (key, _) = self.records.remove_entry(&key[..])?;
+        let (key, record) = self.records.remove_entry(&key[..])?;
+        self.digest.remove(&key, &record);
         Some(Change::Deleted { key })
     }
 
@@ -141,6 +147,11 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     pub fn revision(self) -> Revision {
         self.store.revision
+    }
+
+    /// Equal for equal states (see `digest`).
+    pub fn digest(self) -> u64 {
+        self.store.digest.at(self.store.revision)
     }
 
     /// How many keys there are.
@@ -249,6 +260,32 @@ mod tests {
         assert_eq!(applied.results, [OperationResult::Deleted { existed: false }]);
         assert_eq!(applied.changes, []);
         assert_eq!(store.view().revision(), Revision(2));
+    }
+
+    #[test]
+    fn the_digest_depends_on_what_is_stored_and_on_every_part_of_it() {
+        let digest = |store: &Store| store.view().digest();
+        let one = store([put("a", "1"), put("b", "2")]);
+        assert_ne!(digest(&one), digest(&store([put("a", "1"), put("b", "3")])));
+        assert_ne!(digest(&one), digest(&store([put("a", "1"), put("c", "2")])));
+        assert_ne!(digest(&one), digest(&store([put("b", "2"), put("a", "1")])), "the revisions differ");
+        assert_ne!(digest(&one), digest(&store([put("a", "1"), put("b", "2"), delete("absent")])));
+        assert_ne!(digest(&store([put("ab", "c")])), digest(&store([put("a", "bc")])));
+    }
+
+    #[test]
+    fn the_digest_that_is_kept_is_that_of_the_state_made_anew() {
+        let mut random = Random::new(5);
+        let mut store = Store::new();
+        for step in 0..500 {
+            let key = format!("k{}", random.below(8));
+            let operation =
+                if random.below(3) == 0 { delete(&key) } else { put(&key, &format!("v{}", random.below(3))) };
+            store.apply(&command(vec![operation]));
+            let mut anew = Digest::default();
+            store.records.iter().for_each(|(key, record)| anew.add(key, record));
+            assert_eq!(store.digest, anew, "step {step}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSe
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{
-    self, EntryId, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Raft, RoleChange,
+    self, EntryId, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Raft, RoleChange, StateDigest,
 };
 use crate::wire;
 
@@ -243,13 +243,27 @@ impl Replica {
         self.raft.view().leader.is_some()
     }
 
-    /// Whether there is nothing wrong with this node's log.
+    /// Whether there is nothing wrong with this node's log and state, nor, as far as it knows, with the others' state.
     pub fn is_sound(&self) -> bool {
-        !self.raft.is_suspect()
+        !self.raft.is_suspect() && self.raft.diverged().is_none() && self.raft.differing().is_empty()
     }
 
-    /// What is wrong with this node's log, and what is done about it, as sentences.
+    /// What is wrong with this node's log and state, and what is done about it, as sentences.
     pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.log_problems();
+        if let Some(index) = self.raft.diverged() {
+            problems.push(format!(
+                "its state differs from the majority's behind log entry {index}: it does not lead any more; restart it, and \
+                 it builds its state anew (run the same version on all nodes, and test this machine's memory)"
+            ));
+        }
+        for (node, index) in self.raft.differing().iter().filter(|(node, _)| **node != self.id) {
+            problems.push(format!("the state of node {node} differs from the majority's behind log entry {index}"));
+        }
+        problems
+    }
+
+    fn log_problems(&self) -> Vec<String> {
         let Health { suspect, end_uncertain, missing, first_missing, lost } = self.raft.health();
         let mut problems = Vec::new();
         if !suspect {
@@ -447,6 +461,7 @@ impl Replica {
         match apply::apply(&mut self.store, entry) {
             Ok(applied) => {
                 self.applied = entry.index;
+                self.raft.note_applied(StateDigest { index: entry.index, digest: self.store.view().digest() });
                 if let Some(stamp_ms) = applied.cluster_time_ms {
                     self.clock.learn(stamp_ms, now);
                 }

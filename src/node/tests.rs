@@ -12,7 +12,7 @@ use crate::base::{
     PersistSeq, Term,
 };
 use crate::net::{ConnectionId, FromNet, NetEvent, Origin};
-use crate::raft::{Body, LogTail, Message, Recovered};
+use crate::raft::{Body, Check, LogTail, Message, Recovered};
 
 const CLIENT: ConnectionId = ConnectionId { slot: 0, generation: 0 };
 
@@ -126,7 +126,7 @@ impl Rig {
 
     /// A leader of term 2 that is not this node.
     fn follow(&mut self) {
-        self.receive(2, 2, Body::Heartbeat { commit: LogIndex::ZERO, round: 0 });
+        self.receive(2, 2, Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default() });
         assert_eq!(self.replica.view().leader, Some(node(2)));
     }
 }
@@ -275,7 +275,7 @@ fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
         let request = FromNet::Request { origin, request, forward: true };
         rig.replica.on_event(rig.now, ReplicaEvent::FromNet(request), &mut effects);
     }
-    let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0 };
+    let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default() };
     let message = Message { from: node(3), to: node(1), instance: instance(3), term: Term(5), body };
     rig.replica.on_event(rig.now, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
     rig.replica.end_turn(rig.now, &mut effects);

@@ -66,6 +66,7 @@ impl Raft {
         }
         if let State::Leader(leading) = &mut self.state {
             out.reads_failed.extend(leading.reads.drain(..).map(|read| read.id));
+            self.agreement.on_leadership_lost();
             self.reset_election_deadline(now);
         }
         self.state = State::Follower;

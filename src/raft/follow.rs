@@ -4,7 +4,7 @@
 //! truncates, and never a committed entry. An answer, and the commit index, speak of the prefix that the message
 //! verified, never of the end of the log: behind it may stand what another leader wrote.
 
-use super::{Body, COUNTER_MAX, Outputs, Raft, State};
+use super::{Body, COUNTER_MAX, Check, Outputs, Raft, State};
 use crate::base::{Entry, EntryKind, LogIndex, Members, Moment, NodeId, Role, Term};
 
 /// The body of an append.
@@ -49,14 +49,22 @@ impl Raft {
         true
     }
 
-    pub(super) fn on_heartbeat(&mut self, now: Moment, from: NodeId, commit: LogIndex, round: u64, out: &mut Outputs) {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        (commit, round): (LogIndex, u64),
+        check: Check,
+        out: &mut Outputs,
+    ) {
         if !self.follow_leader(now, from, out) {
             return;
         }
         // The leader thinks of the directory that it heard last under this id, which may be another one: only what
         // this leader's appends have shown to be equal here is committed here.
         self.commit = self.commit.max(commit.min(self.verified));
-        out.send.push(self.stamp().message(from, Body::HeartbeatReply { round }));
+        let digest = self.on_check(check);
+        out.send.push(self.stamp().message(from, Body::HeartbeatReply { round, digest }));
     }
 
     pub(super) fn on_append(&mut self, now: Moment, from: NodeId, append: Append, out: &mut Outputs) {

@@ -1,5 +1,6 @@
 //! What nodes say to each other.
 
+use super::agreement::{Check, StateDigest};
 use super::repair::{Absence, Barrier, EntryId};
 use crate::base::{Entry, InstanceId, LogIndex, NodeId, Term};
 
@@ -68,12 +69,16 @@ pub enum Body {
         suspect: bool,
     },
     /// Goes ahead of queued data. `commit` is at most what the leader knows to match at the receiver.
+    /// `check` compares the states of the nodes.
     Heartbeat {
         commit: LogIndex,
         round: u64,
+        check: Check,
     },
+    /// `digest`: of the state behind the entry that was asked about, if it is known here.
     HeartbeatReply {
         round: u64,
+        digest: Option<StateDigest>,
     },
     /// "My disk has lost these; do you have them?" Changes nothing at the receiver.
     Refill {

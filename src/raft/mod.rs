@@ -26,7 +26,8 @@
 //!
 //! `election.rs` makes leaders, and says who may; `replication.rs` is the leader's side of the log, `follow.rs` the
 //! follower's, `reads.rs` the linearizable reads, `commit.rs` what is committed and how it is handed out,
-//! `repair.rs` what becomes of a node whose disk has lost something. They work
+//! `repair.rs` what becomes of a node whose disk has lost something, `agreement.rs` whether all nodes have the same
+//! state. They work
 //! on `log.rs` (terms and entries), `durability.rs` (what the disk holds), `progress.rs` (what a leader knows of a
 //! peer), `membership.rs` (whose word counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of it
 //! after every step in debug builds.
@@ -50,6 +51,7 @@
 //! transfer of leadership or changes of membership yet; their places are the quorum function, `term_runs` and the
 //! `outgoing` and `learners` sets.
 
+mod agreement;
 mod commit;
 mod durability;
 mod election;
@@ -69,6 +71,8 @@ use std::sync::Arc;
 
 use crate::base::{Entry, HardState, InstanceId, LogIndex, Moment, NodeId, PersistSeq, Random, Role, Term};
 
+use agreement::Agreement;
+pub use agreement::{Check, StateDigest};
 use commit::Delivery;
 use durability::Durability;
 use election::Ballot;
@@ -107,6 +111,7 @@ pub struct Raft {
     commit: LogIndex,
     delivery: Delivery,
     repair: Repair,
+    agreement: Agreement,
     announced: (Role, Term, Option<NodeId>),
 }
 
@@ -160,6 +165,7 @@ impl Raft {
             commit: LogIndex::ZERO,
             delivery: Delivery::default(),
             repair,
+            agreement: Agreement::default(),
         };
         if !raft.membership.is_alone() {
             raft.reset_election_deadline(now);
@@ -272,7 +278,7 @@ impl Raft {
             }
             Body::Append { .. } | Body::Heartbeat { .. } if term < self.hard_state.term => {
                 // The term in it makes the sender step down, however this node came to be ahead.
-                out.send.push(self.stamp().message(from, Body::HeartbeatReply { round: 0 }));
+                out.send.push(self.stamp().message(from, Body::HeartbeatReply { round: 0, digest: None }));
             }
             _ if term < self.hard_state.term => {}
             Body::VoteReply { granted, log_is_empty, suspect } => {
@@ -282,7 +288,7 @@ impl Raft {
                 let append = follow::Append { prev_index, prev_term, entries, commit, round };
                 self.on_append(now, from, append, out)
             }
-            Body::Heartbeat { commit, round } => self.on_heartbeat(now, from, commit, round, out),
+            Body::Heartbeat { commit, round, check } => self.on_heartbeat(now, from, (commit, round), check, out),
             Body::AppendAccepted { matched, round } => {
                 self.on_append_accepted(now, (from, instance), matched, round, out)
             }
@@ -290,7 +296,9 @@ impl Raft {
                 let rejected = replication::Rejected { prev_index, hint_index, hint_term, suspect };
                 self.on_append_rejected(now, (from, instance), rejected, round, out)
             }
-            Body::HeartbeatReply { round } => self.on_heartbeat_reply(now, (from, instance), round, out),
+            Body::HeartbeatReply { round, digest } => {
+                self.on_heartbeat_reply(now, (from, instance), round, digest, out)
+            }
             Body::PreVote { .. } | Body::Vote { .. } | Body::Refill { .. } | Body::Refilled { .. } => {}
         }
     }

@@ -178,9 +178,10 @@ impl Raft {
         self.repair.missing.is_empty()
     }
 
-    /// Whether this node may ask for votes. An empty log that is suspect is not that of a new node, and forms no cluster.
+    /// Whether this node may ask for votes. An empty log that is suspect is not that of a new node, and forms no cluster;
+    /// and who has another state than the majority must not serve it.
     pub(super) fn may_stand(&self) -> bool {
-        self.may_vote() && !(self.repair.suspect && self.log.is_empty())
+        self.may_vote() && !(self.repair.suspect && self.log.is_empty()) && self.agreement.diverged().is_none()
     }
 
     /// The scrub has found damage on the disk of this running node.

@@ -12,7 +12,7 @@ use super::election::Ballot;
 use super::log::cut;
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
-use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, quorum};
+use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
 use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Step, Term};
 
 /// What only a leader has.
@@ -79,6 +79,7 @@ impl Raft {
             unsettled_bytes: 0,
         });
         self.leader = Some(self.config.id);
+        self.agreement.on_leading();
         self.announce(format!("it was elected in term {term}"), out);
         self.append_own(now, kind, data, out);
     }
@@ -138,6 +139,7 @@ impl Raft {
         let heartbeat_is_due = now >= leading.heartbeat_due;
         if heartbeat_is_due {
             leading.heartbeat_due = now + self.config.heartbeat;
+            self.next_check();
             self.send_heartbeats(out);
         }
         for peer in self.membership.peers() {
@@ -175,10 +177,10 @@ impl Raft {
     }
 
     pub(super) fn send_heartbeats(&mut self, out: &mut Outputs) {
-        let stamp = self.stamp();
+        let (stamp, check) = (self.stamp(), self.check());
         let State::Leader(leading) = &self.state else { return };
         for (peer, progress) in &leading.peers {
-            let body = Body::Heartbeat { commit: self.commit.min(progress.matched), round: leading.round };
+            let body = Body::Heartbeat { commit: self.commit.min(progress.matched), round: leading.round, check };
             out.send.push(stamp.message(*peer, body));
         }
     }
@@ -339,11 +341,17 @@ impl Raft {
         now: Moment,
         peer: (NodeId, InstanceId),
         round: u64,
+        digest: Option<StateDigest>,
         out: &mut Outputs,
     ) {
         let Some(progress) = self.note_heard(now, peer, round) else { return };
         if let Mode::Probe { sent } = &mut progress.mode {
             *sent = false; // the probe, or its answer, may have been lost
+        }
+        if let Some(digest) = digest
+            && !self.membership.is_stranger(peer.0, peer.1)
+        {
+            self.on_digest(now, peer.0, digest, out);
         }
         self.maybe_finish_reads(out);
         self.send_appends(now, peer.0, out);

@@ -465,11 +465,28 @@ pub struct Heartbeat {
     pub commit: u64,
     #[prost(uint64, tag = "2")]
     pub round: u64,
+    /// The entry behind which the state's digest is asked for; 0: none.
+    #[prost(uint64, tag = "3")]
+    pub asked_index: u64,
+    /// What a majority agrees on.
+    #[prost(message, optional, tag = "4")]
+    pub agreed: ::core::option::Option<StateDigest>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatReply {
     #[prost(uint64, tag = "1")]
     pub round: u64,
+    /// Behind the entry that was asked about, if it is known.
+    #[prost(message, optional, tag = "2")]
+    pub digest: ::core::option::Option<StateDigest>,
+}
+/// Of the key-value state behind an entry; equal on all nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateDigest {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(fixed64, tag = "2")]
+    pub digest: u64,
 }
 /// Entries that the sender's disk has lost, each named by index and term.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -16,7 +16,7 @@ use crate::base::limits::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REFILL_ENTRIES_MAX,
 };
 use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Term};
-use crate::raft::{Absence, Barrier, Body, EntryId, Message};
+use crate::raft::{Absence, Barrier, Body, Check, EntryId, Message, StateDigest};
 
 /// The first field of a hello: tag 1, fixed64, then eight bytes that no client's frame begins with.
 const MAGIC: u64 = u64::from_le_bytes(*b"raftkv\0P");
@@ -251,8 +251,15 @@ fn body_to_proto(body: &Body) -> ProtoBody {
                 suspect,
             })
         }
-        Body::Heartbeat { commit, round } => ProtoBody::Heartbeat(proto::Heartbeat { commit: commit.0, round }),
-        Body::HeartbeatReply { round } => ProtoBody::HeartbeatReply(proto::HeartbeatReply { round }),
+        Body::Heartbeat { commit, round, check } => ProtoBody::Heartbeat(proto::Heartbeat {
+            commit: commit.0,
+            round,
+            asked_index: check.asked.0,
+            agreed: check.agreed.map(digest_to_proto),
+        }),
+        Body::HeartbeatReply { round, digest } => {
+            ProtoBody::HeartbeatReply(proto::HeartbeatReply { round, digest: digest.map(digest_to_proto) })
+        }
         Body::Refill { ref wanted, nonce } => {
             let wanted = wanted.iter().map(|id| proto::EntryId { index: id.index.0, term: id.term.0 });
             ProtoBody::Refill(proto::Refill { wanted: wanted.collect(), nonce })
@@ -312,8 +319,14 @@ fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
             round: round(m.round)?,
             suspect: m.suspect,
         },
-        ProtoBody::Heartbeat(m) => Body::Heartbeat { commit: index(m.commit)?, round: round(m.round)? },
-        ProtoBody::HeartbeatReply(m) => Body::HeartbeatReply { round: round(m.round)? },
+        ProtoBody::Heartbeat(m) => Body::Heartbeat {
+            commit: index(m.commit)?,
+            round: round(m.round)?,
+            check: Check { asked: index(m.asked_index)?, agreed: m.agreed.map(digest_from_proto).transpose()? },
+        },
+        ProtoBody::HeartbeatReply(m) => {
+            Body::HeartbeatReply { round: round(m.round)?, digest: m.digest.map(digest_from_proto).transpose()? }
+        }
         ProtoBody::Refill(m) => Body::Refill {
             wanted: m.wanted.into_iter().map(|id| entry_id(id.index, id.term)).collect::<Result<_, _>>()?,
             nonce: m.nonce,
@@ -338,6 +351,14 @@ fn absent_from_proto(absent: proto::Absent) -> Result<(EntryId, Absence), BadFra
         number => return Err(BadFrame::new(format!("an absence of kind {number}, which this version does not know"))),
     };
     Ok((entry_id(absent.index, absent.term)?, absence))
+}
+
+fn digest_to_proto(StateDigest { index, digest }: StateDigest) -> proto::StateDigest {
+    proto::StateDigest { index: index.0, digest }
+}
+
+fn digest_from_proto(digest: proto::StateDigest) -> Result<StateDigest, BadFrame> {
+    Ok(StateDigest { index: index(digest.index)?, digest: digest.digest })
 }
 
 fn barrier_from_proto(barrier: proto::Barrier) -> Result<Barrier, BadFrame> {
@@ -426,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_message_for_another_node_or_from_another_is_refused() {
-        let frame = encoded(&message(Body::HeartbeatReply { round: 1 }));
+        let frame = encoded(&message(Body::HeartbeatReply { round: 1, digest: None }));
         assert!(decode_peer(frame.clone(), FROM, TO, INSTANCE).is_ok());
         let other = testing::node(9);
         assert!(decode_peer(frame.clone(), other, TO, INSTANCE).is_err());
@@ -449,8 +470,8 @@ mod tests {
         for frame in [
             append(too_high, &[]),
             append(u64::MAX, &[0]),
-            message(Body::Heartbeat { commit: LogIndex(u64::MAX), round: 1 }),
-            message(Body::HeartbeatReply { round: too_high }),
+            message(Body::Heartbeat { commit: LogIndex(u64::MAX), round: 1, check: Check::default() }),
+            message(Body::HeartbeatReply { round: too_high, digest: None }),
             message(Body::Vote { last_index: LogIndex(1), last_term: Term(too_high), transfer: false }),
             PeerFrame::Forward { id: 1, term: Term(too_high), request: Request::Status },
         ] {

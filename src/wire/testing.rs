@@ -10,7 +10,7 @@ use crate::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, InstanceId, LogIndex, NodeId, Operation, Random, Revision, Role,
     Term,
 };
-use crate::raft::{Absence, Barrier, Body, EntryId, Message};
+use crate::raft::{Absence, Barrier, Body, Check, EntryId, Message, StateDigest};
 
 pub const FROM: NodeId = node(2);
 pub const TO: NodeId = node(300);
@@ -210,8 +210,8 @@ fn body(random: &mut Random) -> Body {
             round: number(random),
             suspect: flag(random),
         },
-        7 => Body::Heartbeat { commit: index(random), round: number(random) },
-        8 => Body::HeartbeatReply { round: number(random) },
+        7 => Body::Heartbeat { commit: index(random), round: number(random), check: check(random) },
+        8 => Body::HeartbeatReply { round: number(random), digest: maybe(random, digest) },
         9 => Body::Refill { wanted: several(random, entry_id), nonce: random.next() },
         _ => Body::Refilled {
             entries: several(random, entry),
@@ -222,6 +222,14 @@ fn body(random: &mut Random) -> Body {
             barrier: maybe(random, |random| Barrier { nonce: random.next(), index: index(random) }),
         },
     }
+}
+
+fn check(random: &mut Random) -> Check {
+    Check { asked: LogIndex(number(random)), agreed: maybe(random, digest) }
+}
+
+fn digest(random: &mut Random) -> StateDigest {
+    StateDigest { index: LogIndex(number(random)), digest: random.next() }
 }
 
 fn entry_id(random: &mut Random) -> EntryId {

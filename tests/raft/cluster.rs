@@ -18,7 +18,7 @@ use raftkv::base::{
 };
 use raftkv::raft::{
     Absence, Body, Config, Damage, EntryId, Fetch, Health, Input, LogTail, Message, MissingEntry, Outputs, Persist,
-    Raft, ReadId, Recovered,
+    Raft, ReadId, Recovered, StateDigest,
 };
 
 #[derive(Clone)]
@@ -58,6 +58,8 @@ pub struct Node {
     pub log: Vec<Entry>,
     /// Handed out since the start.
     pub applied: Vec<Entry>,
+    /// Of its state machine, in which a bit may flip.
+    pub digest: u64,
 }
 
 #[derive(Clone, Default)]
@@ -162,6 +164,7 @@ impl Cluster {
             refills: VecDeque::new(),
             log: Vec::new(),
             applied: Vec::new(),
+            digest: 0,
         }
     }
 
@@ -212,6 +215,7 @@ impl Cluster {
         state.refills.clear();
         state.disk.lost_lately.clear();
         state.applied.clear();
+        state.digest = 0;
         self.reads.retain(|(reader, _), _| *reader != node);
     }
 
@@ -317,6 +321,11 @@ impl Cluster {
         if !self.blocked.contains(&(message.from, message.to)) {
             self.step(message.to, Input::Message(message));
         }
+    }
+
+    /// A bit flips in the memory of its state machine.
+    pub fn flip(&mut self, node: NodeId) {
+        self.nodes.get_mut(&node).unwrap().digest ^= 1;
     }
 
     /// The oldest batch of a node becomes durable. False: it has none.
@@ -428,6 +437,9 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         assert_eq!(position, state.applied.len(), "node {node} applies {} out of order", entry.index);
         state.applied.push(entry.clone());
+        state.digest = state.digest.wrapping_mul(31).wrapping_add(entry.index.0 + entry.data.len() as u64);
+        let digest = StateDigest { index: entry.index, digest: state.digest };
+        state.raft.iter_mut().for_each(|raft| raft.note_applied(digest));
         if position == self.committed.len() {
             let first = self.committed.first().unwrap_or(&entry);
             let members = Members::decode(&first.data).expect("the first entry names the members");
@@ -540,8 +552,8 @@ pub fn describe(message: &Message) -> String {
         Body::AppendRejected { prev_index, hint_index, hint_term, .. } => {
             format!("AppendRejected prev={prev_index} hint={hint_index}@{hint_term}")
         }
-        Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
-        Body::HeartbeatReply { round } => format!("HeartbeatReply round={round}"),
+        Body::Heartbeat { commit, round, .. } => format!("Heartbeat commit={commit} round={round}"),
+        Body::HeartbeatReply { round, .. } => format!("HeartbeatReply round={round}"),
         Body::Refill { wanted, .. } => format!("Refill [{}]", list(wanted, describe_id)),
         Body::Refilled { entries, absent, barrier } => {
             let absent = list(absent, |(id, absence)| match absence {

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::base::{Entry, EntryKind, LogIndex, Term};
-use crate::raft::{Body, Message};
+use crate::raft::{Body, Check, Message};
 use crate::wire::{self, Hello, HelloReply, Identity, PeerFrame};
 
 fn quick() -> NetLimits {
@@ -13,7 +13,7 @@ fn quick() -> NetLimits {
 }
 
 fn heartbeat(from: u32, to: u32, round: u64) -> Message {
-    let body = Body::Heartbeat { commit: LogIndex(1), round };
+    let body = Body::Heartbeat { commit: LogIndex(1), round, check: Check::default() };
     Message { from: node_id(from), to: node_id(to), instance: InstanceId(u128::from(from)), term: Term(1), body }
 }
 

@@ -1,0 +1,42 @@
+//! A number that tells whether two states are equal, kept up to date change by change. Pure.
+//!
+//! It is the sum, modulo 2^64, of one hash (XXH3, 64 bits) for each record, so that it depends on what is stored and
+//! not on the way there: a record that is replaced is taken out of the sum as it stands in memory, and the new one
+//! put in. Two states that differ by chance or by a mistake have different digests, but for one chance in 2^64; it is
+//! no protection against malice. The hash is a format constant: nodes of different versions compare theirs.
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::Record;
+use crate::base::Revision;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    pub fn add(&mut self, key: &[u8], record: &Record) {
+        self.0 = self.0.wrapping_add(hash(key, record));
+    }
+
+    pub fn remove(&mut self, key: &[u8], record: &Record) {
+        self.0 = self.0.wrapping_sub(hash(key, record));
+    }
+
+    /// As nodes compare it: with the revision, since a delete of an absent key changes nothing else.
+    pub fn at(self, revision: Revision) -> u64 {
+        self.0 ^ xxhash_rust::xxh3::xxh3_64(&revision.0.to_be_bytes())
+    }
+}
+
+fn hash(key: &[u8], record: &Record) -> u64 {
+    let mut hash = Xxh3Default::new();
+    let mut numbers = [0; 32];
+    let parts = [key.len() as u64, record.create_revision.0, record.mod_revision.0, record.version];
+    for (number, bytes) in parts.iter().zip(numbers.chunks_exact_mut(8)) {
+        bytes.copy_from_slice(&number.to_be_bytes());
+    }
+    hash.update(&numbers);
+    hash.update(key);
+    hash.update(&record.value);
+    hash.digest()
+}
