@@ -9,7 +9,7 @@ use std::time::Duration;
 // ---- format constants --------------------------------------------------------------------------------------
 
 /// Version of everything in a data directory. A directory of another version is refused at start.
-pub const DATA_FORMAT_VERSION: u32 = 1;
+pub const DATA_FORMAT_VERSION: u32 = 2;
 /// Version of the envelope in a log entry. A node that applies an unknown version stops; it never skips.
 pub const ENVELOPE_VERSION: u32 = 1;
 /// Feature level of the peers' protocol; two nodes speak the lower of theirs.
@@ -160,6 +160,11 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 pub const WAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest segment that recovery accepts, in bytes. A header that says more is damaged.
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Damaged places that the suspect mark names. Reached: it says that there are more, and the next start takes the
+/// whole log for one.
+pub const MARK_PLACES_MAX: usize = 256;
+/// Longest suspect mark, in bytes. A longer one is damaged.
+pub const SUSPECT_BYTES_MAX: u64 = 32 * 1024;
 /// Longest cluster name, in bytes. Reached: the node does not start.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
 /// Longest identity file, in bytes. A longer one is damaged.

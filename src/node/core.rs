@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::base::{Members, Moment, Random};
-use crate::disk::{DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
+use crate::disk::{Damage, DataDir, Disk, OpenError, RecoveryReport, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
 
@@ -49,7 +49,12 @@ impl OpenedCore {
     pub fn open(parts: CoreParts) -> Result<OpenedCore, OpenError> {
         let opened = Wal::open(parts.disk.clone(), parts.wal_settings.clone(), parts.data_dir.cluster_id())?;
         let (inbox, receiver) = unbounded();
-        let crate::disk::Opened { wal, recovered, reader, report } = opened;
+        let crate::disk::Opened { wal, recovered, reader, report, .. } = opened;
+        if recovered.damage.suspect {
+            // Consensus can't live with a hole in the log yet: the node would vote, and vouch for what it lost.
+            let what = report.damaged.first().cloned().unwrap_or("it was damaged before".to_string());
+            return Err(Damage { file: "wal".to_string(), offset: None, index: None, what }.into());
+        }
         Ok(OpenedCore { parts, wal, recovered, reader, report, inbox, receiver })
     }
 

@@ -62,7 +62,7 @@ impl Rig {
         };
         let hard_state = HardState { term: Term(1), vote: None };
         let members = vec![(LogIndex(1), Arc::new(members()))];
-        Rig::recovered(Recovered { hard_state, log, members }, forward_id_first)
+        Rig::recovered(Recovered { hard_state, log, members, ..Recovered::default() }, forward_id_first)
     }
 
     fn recovered(recovered: Recovered, forward_id_first: u64) -> Rig {

@@ -61,8 +61,30 @@ pub struct Config {
 pub struct Recovered {
     pub hard_state: HardState,
     pub log: LogTail,
-    /// Every Members entry in the log, ascending, so that a truncation can fall back to the one before.
+    /// Every Members entry in the log, ascending, so that a truncation can fall back to the one before. Those whose
+    /// content is lost are not here.
     pub members: Vec<(LogIndex, Arc<Members>)>,
+    pub damage: Damage,
+}
+
+/// What of the log is not as it was durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// The mark is on disk: the node neither votes nor stands until it is cleared.
+    pub suspect: bool,
+    /// The log may have gone on behind its last entry.
+    pub end_uncertain: bool,
+    /// Live entries whose content is lost, ascending.
+    pub missing: Vec<MissingEntry>,
+}
+
+/// An entry that was durable and whose content is lost. Its place in the log is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissingEntry {
+    pub index: LogIndex,
+    pub term: Term,
+    /// The crc32 of its data, where that is known.
+    pub checksum: Option<u32>,
 }
 
 /// A log as it stands on disk: its terms in full, its entries only at the end.
@@ -71,7 +93,8 @@ pub struct LogTail {
     /// (first index of the run, term), ascending in both: the term of every index, since terms rarely change.
     pub term_runs: Vec<(LogIndex, Term)>,
     pub last_index: LogIndex,
-    /// The last entries, consecutive, ending at `last_index`; at most `log_memory_bytes_max` of them.
+    /// The last entries, consecutive, ending at `last_index`; at most `log_memory_bytes_max` of them, and none before
+    /// a missing one.
     pub entries: Vec<Entry>,
 }
 

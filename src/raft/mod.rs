@@ -71,8 +71,8 @@ use commit::Delivery;
 use durability::Durability;
 use election::Ballot;
 pub use io::{
-    Config, Fetch, Input, LogTail, Outputs, Persist, ProposeRefused, Proposed, ReadId, ReadReady, Recovered,
-    RoleChange, View,
+    Config, Damage, Fetch, Input, LogTail, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, ReadId, ReadReady,
+    Recovered, RoleChange, View,
 };
 use log::Log;
 use membership::Membership;
