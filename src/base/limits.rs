@@ -9,7 +9,7 @@ use std::time::Duration;
 // ---- format constants --------------------------------------------------------------------------------------
 
 /// Version of everything in a data directory. A directory of another version is refused at start.
-pub const DATA_FORMAT_VERSION: u32 = 1;
+pub const DATA_FORMAT_VERSION: u32 = 2;
 /// Version of the envelope in a log entry. A node that applies an unknown version stops; it never skips.
 pub const ENVELOPE_VERSION: u32 = 1;
 /// Feature level of the peers' protocol; two nodes speak the lower of theirs.
@@ -147,6 +147,12 @@ pub const TURN_INBOX_EVENTS_MAX: usize = 16 * 1024;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.
 pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// A pass of the scrub over the log, that nobody asked for, is spread over this time.
+pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a step of the scrub reads; other work of the background thread comes between two.
+pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
+/// The longest pause between two steps, so that a small log is scrubbed soon after a start.
+pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Applied entries whose state's digest is remembered, to be compared with the other nodes'. Reached: the oldest go, and a
 /// node that applies so far behind is not compared.
 pub const DIGESTS_REMEMBERED: usize = 4096;
@@ -170,6 +176,11 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 pub const WAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest segment that recovery accepts, in bytes. A header that says more is damaged.
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Damaged places that the suspect mark names. Reached: it says that there are more, and the next start takes the
+/// whole log for one.
+pub const MARK_PLACES_MAX: usize = 256;
+/// Longest suspect mark, in bytes. A longer one is damaged.
+pub const SUSPECT_BYTES_MAX: u64 = 32 * 1024;
 /// Longest cluster name, in bytes. Reached: the node does not start.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
 /// Longest identity file, in bytes. A longer one is damaged.

@@ -288,11 +288,11 @@ mod tests {
         let message = configuration(on(&disk, &wanted(2, "prod")));
         assert!(message.contains("cluster 'demo'") && message.contains("join 'prod'"), "{message}");
         let text = String::from_utf8(disk.contents(IDENTITY_FILE).unwrap()).unwrap();
-        let body = text[..text.find("checksum").unwrap()].replace("format: 1", "format: 2");
+        let body = text[..text.find("checksum").unwrap()].replace("format: 2", "format: 3");
         let newer = format!("{body}checksum: {:08x}\n", crc32fast::hash(body.as_bytes()));
         disk.alter(IDENTITY_FILE, 0, newer.as_bytes());
         let message = configuration(on(&disk, &wanted(2, "demo")));
-        assert!(message.contains("format version 2") && message.contains("knows 1"), "{message}");
+        assert!(message.contains("format version 3") && message.contains("knows 2"), "{message}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Why storage does not open, and why it stops. Damage is never mended here silently: it is named and refused.
+//! Why storage does not open, and why it stops. Damage is never mended silently; what can't be lived with is named and
+//! refused.
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,15 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> io::Error {
+        match error {
+            OpenError::Io(error) => error,
+            other => io::Error::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
 /// What was found wrong, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Damage {
@@ -32,9 +42,10 @@ pub struct Damage {
     pub what: String,
 }
 
-/// The same for every damage, since a damaged directory can't be trusted in part.
-const WAY_OUT: &str = "nothing was changed; restore the data directory from a copy, or move it away and let the node \
-                       return with an empty one, as a new member (damage is not repaired from peers in this version)";
+/// The same for every damage that is refused, since it is not known what the directory once held.
+const WAY_OUT: &str = "nothing was changed; restore the data directory from a copy, or move it away and leave the node \
+                       stopped: with an empty directory it counts in no quorum until its member can be replaced, which \
+                       this version can't do yet";
 
 impl Damage {
     pub(super) fn new(file: impl Into<String>, what: impl Into<String>) -> Damage {

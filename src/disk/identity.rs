@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! raftkv data directory
-//! format: 1
+//! format: 2
 //! node: 2
 //! instance: 4f0c...   (32 hex digits: minted at random when the directory is made)
 //! cluster name: demo
@@ -141,11 +141,13 @@ impl Identity {
     }
 }
 
-fn sealed(body: &str) -> String {
+/// The body and a line with its checksum.
+pub(super) fn sealed(body: &str) -> String {
     format!("{body}checksum: {:08x}\n", crc32fast::hash(body.as_bytes()))
 }
 
-fn field<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+/// The value of the first line `name: value`.
+pub(super) fn field<'a>(body: &'a str, name: &str) -> Option<&'a str> {
     body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 

@@ -120,6 +120,8 @@ struct FileState {
     durable: Vec<u8>,
     /// Sectors that the next sync writes. Those of a sync that failed are no longer among them.
     unsynced: BTreeSet<u64>,
+    /// Sectors that can't be read until they are written.
+    broken: BTreeSet<u64>,
 }
 
 impl MemoryDisk {
@@ -224,6 +226,13 @@ impl MemoryDisk {
         let file = &mut state.files[file];
         put(&mut file.live, offset, bytes);
         put(&mut file.durable, offset, bytes);
+    }
+
+    /// Makes a sector of a file unreadable until it is written as a whole.
+    pub fn break_sector(&self, name: &str, sector: u64) {
+        let mut state = self.shared.state.lock();
+        let Some(file) = state.file_named(name) else { return };
+        state.files[file].broken.insert(sector);
     }
 
     /// Removes a file, durably, as an operator would by mistake.
@@ -331,9 +340,17 @@ impl FileState {
             return;
         }
         put(&mut self.live, offset as usize, bytes);
+        let (sector_bytes, end) = (SECTOR_BYTES as u64, offset + bytes.len() as u64);
+        self.broken.retain(|sector| sector * sector_bytes < offset || (sector + 1) * sector_bytes > end);
         for sector in offset / SECTOR_BYTES as u64..=(offset + bytes.len() as u64 - 1) / SECTOR_BYTES as u64 {
             self.unsynced.insert(sector);
         }
+    }
+
+    /// Whether a sector can't be read between two offsets.
+    fn is_broken(&self, start: u64, end: u64) -> bool {
+        let sector_bytes = SECTOR_BYTES as u64;
+        start < end && self.broken.range(start / sector_bytes..end.div_ceil(sector_bytes)).next().is_some()
     }
 
     fn sync(&mut self) {

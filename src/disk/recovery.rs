@@ -1,33 +1,46 @@
 //! What happens before the log is believed. Runs at start, on the caller's thread.
 //!
-//! 1. Everything is read and judged (`scan`, `replay`, `slots`). Nothing is changed; damage ends it here.
-//! 2. A torn tail is cut, and what was read is made durable again. A process that was killed, or whose fsync failed,
+//! 1. Everything is read and judged (`walk`, `replay`, `slots`). Nothing is changed; what can't be lived with ends it
+//!    here.
+//! 2. If anything durable is damaged, the suspect mark is made durable (`mark`), before anything else is changed.
+//! 3. Damaged batches get a first sector that says what they held, if theirs is lost, and their lost sectors are filled
+//!    with what no write leaves: so that they stay what they are, whatever happens to their neighbours. Those of which
+//!    nothing is missing that anybody needs are remade whole.
+//! 4. What may have been a part of the log behind its last known batch is zeroed, or a torn tail cut, and what was read
+//!    is made durable again. A process that was killed, or whose fsync failed,
 //!    leaves bytes in the page cache that are not on disk, and that a later fsync does not bring there. So nothing
 //!    that only the cache may hold is believed: the last batch and the term slots are rewritten in place and fsynced,
-//!    and names too. Batches before the last are safe: each was written after the fsync of the one before returned.
+//!    names too, and what an earlier start repaired. Batches before the last are safe: each was written after the fsync
+//!    of the one before returned.
 //!    The same holds for zeros: the reach of one batch behind the log's end, and at the start of each segment that
 //!    waits, is zeroed again even if it reads as zero. Otherwise the rest of a batch that was cut could come back
 //!    with the next loss of power, behind newer ones.
+//!
+//! All of it is written in place: a full disk does not keep a node from starting.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::disk::Disk;
 use super::error::{Damage, OpenError};
-use super::map::{BatchPlace, LogMap};
-use super::record::extent_max;
+use super::map::{DamagedBatch, LogMap};
+use super::mark::{Mark, MarkedPlace};
+use super::record::{Written, extent_max};
+use super::repair;
 use super::replay::Replay;
-use super::scan::{Batch, Found, Torn, scan};
-use super::sector::{SECTOR_BYTES, Stamp, is_zero};
+use super::scan::Dirt;
+use super::sector::Stamp;
 use super::segment::{
-    FIRST_SEQUENCE, Pace, SEGMENT_HEADER_BYTES, Segment, WAL_DIR, Window, prepare_at_once, segment_name, sequence_of,
+    FIRST_SEQUENCE, Pace, SEGMENT_HEADER_BYTES, Segment, WAL_DIR, prepare_at_once, rewrite, segment_name, sequence_of,
     write_zeros,
 };
 use super::slots::{SlotsFound, TERM_FILE, TermSlots};
 use super::wal::WalSettings;
+use super::walk::{LogEnd, Step, Walk};
 use crate::base::{ClusterId, LogIndex, Term};
-use crate::raft::{LogTail, Recovered};
+use crate::raft::{self, LogTail, Recovered};
 
 /// What recovery found and did, for the operator's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +54,8 @@ pub struct RecoveryReport {
     pub last_index: LogIndex,
     pub last_term: Term,
     pub cut: Option<Cut>,
+    /// Where damage was found, as sentences. The suspect mark is on disk, unless there is none.
+    pub damaged: Vec<String>,
     /// What was mended, as sentences.
     pub warnings: Vec<String>,
 }
@@ -76,31 +91,35 @@ pub(super) struct Recovery {
     pub ready: VecDeque<Segment>,
     /// Of the next batch.
     pub stamp: Stamp,
+    /// The last batch.
+    pub previous: Option<Written>,
     pub map: LogMap,
+    pub mark: Option<Mark>,
     pub recovered: Recovered,
     pub report: RecoveryReport,
 }
 
 pub(super) fn recover(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     settings: &WalSettings,
     cluster: Option<ClusterId>,
 ) -> Result<Recovery, OpenError> {
-    let names = Names::list(disk)?;
-    let slots = SlotsFound::read(disk)?;
-    match (names.sequences.is_empty(), slots) {
-        (false, Some(slots)) => {
-            let judged = judge(disk, &names, settings)?;
+    let names = Names::list(&**disk)?;
+    let slots = SlotsFound::read(&**disk)?;
+    let mark = Mark::read(&**disk)?;
+    match (names.sequences.last(), slots) {
+        (Some(last), Some(slots)) => {
+            let judged = Judged::read(disk, *last, &slots, mark, settings)?;
             judged.check(&slots, cluster)?;
-            judged.settle(disk, names, slots, settings)
+            judged.settle(&**disk, names, slots, settings)
         }
-        (false, None) => {
+        (Some(_), None) => {
             let what = "it is missing although there is a log, so it is not known in which term this node voted";
             Err(Damage::new(TERM_FILE, what).into())
         }
-        (true, slots) => {
-            check_never_used(slots.as_ref(), cluster)?;
-            Ok(create(disk, &names, settings)?)
+        (None, slots) => {
+            check_never_used(slots.as_ref(), cluster, mark.as_ref())?;
+            Ok(create(&**disk, &names, settings)?)
         }
     }
 }
@@ -143,16 +162,20 @@ impl Names {
 }
 
 /// No log where one is expected is damage, never a fresh start (SAFETY: an emptied directory would vote again).
-fn check_never_used(slots: Option<&SlotsFound>, cluster: Option<ClusterId>) -> Result<(), OpenError> {
+fn check_never_used(
+    slots: Option<&SlotsFound>,
+    cluster: Option<ClusterId>,
+    mark: Option<&Mark>,
+) -> Result<(), OpenError> {
+    let gone = |what: String| Err(Damage::new(WAL_DIR, format!("the log is gone, although {what}")).into());
     if let Some(cluster) = cluster {
-        let what = format!("the log is gone, although this node belongs to cluster {cluster}");
-        return Err(Damage::new(WAL_DIR, what).into());
+        return gone(format!("this node belongs to cluster {cluster}"));
+    }
+    if mark.is_some() {
+        return gone("it was marked as damaged".into());
     }
     match slots.map(|slots| slots.state().term) {
-        Some(term) if term > Term::ZERO => {
-            let what = format!("the log is gone, although this node took part in term {term}");
-            Err(Damage::new(WAL_DIR, what).into())
-        }
+        Some(term) if term > Term::ZERO => gone(format!("this node took part in term {term}")),
         _ => Ok(()),
     }
 }
@@ -170,7 +193,9 @@ fn create(disk: &dyn Disk, names: &Names, settings: &WalSettings) -> io::Result<
         offset: SEGMENT_HEADER_BYTES,
         ready: VecDeque::new(),
         stamp: Stamp { incarnation: 1, batch: 1 },
+        previous: None,
         map: LogMap::default(),
+        mark: None,
         recovered: Recovered::default(),
         report: RecoveryReport { created: true, segments: 1, ..RecoveryReport::default() },
     })
@@ -180,96 +205,53 @@ fn create(disk: &dyn Disk, names: &Names, settings: &WalSettings) -> io::Result<
 
 /// The whole log as it was read; nothing is changed yet.
 struct Judged {
-    segments: Vec<Segment>,
-    /// The last whole batch, and which of `segments` holds it.
-    last: Option<(usize, BatchPlace)>,
+    walk: Walk,
     replay: Replay,
-    /// Of the next batch.
-    batch: u64,
-    incarnation_max: u32,
     cut: Option<Cut>,
-    /// Why nothing may be in the segments that follow.
-    ended: Option<String>,
-}
-
-fn judge(disk: &dyn Disk, names: &Names, settings: &WalSettings) -> Result<Judged, OpenError> {
-    let mut judged = Judged {
-        segments: Vec::new(),
-        last: None,
-        replay: Replay::new(settings.log_memory_bytes_max),
-        batch: 1,
-        incarnation_max: 0,
-        cut: None,
-        ended: None,
-    };
-    for sequence in &names.sequences {
-        let segment = Segment::open(disk, *sequence)?;
-        judged.read_segment(&segment).map_err(|error| judged.with_index(error))?;
-        judged.segments.push(segment);
-    }
-    Ok(judged)
+    /// Why the log may have gone on behind its end.
+    uncertain: Option<Dirt>,
+    /// The one that holds the log's end.
+    active: Segment,
+    /// Those behind it.
+    waiting: Vec<Segment>,
+    /// From an earlier start.
+    mark: Option<Mark>,
 }
 
 impl Judged {
-    fn read_segment(&mut self, segment: &Segment) -> Result<(), OpenError> {
-        let mut window = Window::new(segment, segment.bytes);
-        if let Some(why) = &self.ended {
-            return check_is_empty(&mut window, why);
+    fn read(
+        disk: &Arc<dyn Disk>,
+        last: u64,
+        slots: &SlotsFound,
+        mark: Option<Mark>,
+        settings: &WalSettings,
+    ) -> Result<Judged, OpenError> {
+        let mut walk = Walk::new(disk.clone(), last, None);
+        let mut replay = Replay::new(settings.log_memory_bytes_max);
+        let end = read_log(&mut walk, &mut replay).map_err(|error| with_index(error, &replay))?;
+        let at = walk.at();
+        let active = Segment::open(&**disk, at.segment)?;
+        let mut waiting = Vec::new();
+        for sequence in at.segment + 1..=last {
+            let segment = Segment::open(&**disk, sequence)?;
+            walk.note_header(&segment)?;
+            waiting.push(segment);
         }
-        let mut offset = SEGMENT_HEADER_BYTES;
-        while offset < segment.bytes {
-            match scan(&mut window, offset, self.batch)? {
-                Found::Whole(batch) => offset += self.on_batch(segment, offset, &batch)?,
-                Found::Torn(torn) => return self.on_torn(segment, offset, torn),
-                Found::Nothing => break,
+        let (cut, torn, dirt) = match end {
+            LogEnd::Clean => (None, None, None),
+            LogEnd::Torn { place, torn } => {
+                let file = segment_name(place.segment);
+                (Some(Cut { file, offset: place.offset, bytes: torn.bytes, batch: walk.batch }), torn.incarnation, None)
             }
-        }
-        if offset == SEGMENT_HEADER_BYTES {
-            self.ended = Some(format!("{} is empty", segment.name()));
-        }
-        Ok(())
-    }
-
-    /// The answer is the batch's extent.
-    fn on_batch(&mut self, segment: &Segment, offset: u64, batch: &Batch) -> Result<u64, OpenError> {
-        self.check_follows(segment, offset, Some(batch.stamp.incarnation))?;
-        let damaged = |what: String, index| Damage { index, ..Damage::at(segment.name(), offset, what) };
-        let extent = batch.extent;
-        let place = BatchPlace { segment: segment.sequence, offset, batch: batch.stamp.batch, extent };
-        self.replay.take(batch, place).map_err(|bad| damaged(bad.what, bad.index))?;
-        self.last = Some((self.segments.len(), place));
-        self.batch += 1;
-        Ok(extent)
-    }
-
-    fn on_torn(&mut self, segment: &Segment, offset: u64, torn: Torn) -> Result<(), OpenError> {
-        self.check_follows(segment, offset, torn.incarnation)?;
-        let file = segment.name();
-        self.ended = Some(format!("the batch at byte {offset} of {file} is not whole"));
-        self.cut = Some(Cut { file, offset, bytes: torn.bytes, batch: self.batch });
-        Ok(())
-    }
-
-    /// Starts of the process come in order.
-    fn check_follows(&mut self, segment: &Segment, offset: u64, incarnation: Option<u32>) -> Result<(), OpenError> {
-        let incarnation = incarnation.unwrap_or(self.incarnation_max);
-        if incarnation < self.incarnation_max {
-            let what = format!("incarnation {incarnation} follows on {}", self.incarnation_max);
-            return Err(Damage::at(segment.name(), offset, what).into());
-        }
-        self.incarnation_max = incarnation;
-        Ok(())
-    }
-
-    /// Damage whose index is not known is at or behind the first entry that was not read.
-    fn with_index(&self, error: OpenError) -> OpenError {
-        match error {
-            OpenError::Damaged(damage) => {
-                let index = damage.index.unwrap_or(self.replay.map.last().next());
-                Damage { index: Some(index), ..damage }.into()
-            }
-            other => other,
-        }
+            LogEnd::Uncertain(dirt) => (None, None, Some(dirt)),
+        };
+        walk.incarnation = walk.incarnation.max(torn.unwrap_or(0));
+        slots.note_claims(&mut walk.claims);
+        let misdirected = walk.claims.reach(walk.batch, walk.incarnation.saturating_add(1)).then(|| Dirt {
+            place: at,
+            what: "a batch of the log's end lies at a wrong place, and is missing here".into(),
+        });
+        Ok(Judged { uncertain: dirt.or(misdirected), walk, replay, cut, active, waiting, mark })
     }
 
     /// What the log alone can't know.
@@ -281,7 +263,7 @@ impl Judged {
             return Err(Damage::new(TERM_FILE, what).into());
         }
         let Some(cluster) = cluster else { return Ok(()) };
-        if self.replay.map.last() == LogIndex::ZERO {
+        if self.replay.map.last() == LogIndex::ZERO && !self.end_uncertain() {
             let what = format!("the log is empty, although this node belongs to cluster {cluster}");
             return Err(Damage::new(WAL_DIR, what).into());
         }
@@ -293,17 +275,37 @@ impl Judged {
             None => Ok(()),
         }
     }
+
+    fn end_uncertain(&self) -> bool {
+        self.uncertain.is_some() || self.mark.as_ref().is_some_and(|mark| mark.end_uncertain)
+    }
 }
 
-/// Behind the end of the log nothing was ever written, or something before it was lost.
-fn check_is_empty(window: &mut Window<'_>, why: &str) -> Result<(), OpenError> {
-    for offset in (SEGMENT_HEADER_BYTES..window.end()).step_by(SECTOR_BYTES) {
-        if !is_zero(window.get(offset, SECTOR_BYTES)?) {
-            let what = format!("data are here although {why}: a part of the log was lost");
-            return Err(Damage::at(window.segment.name(), offset, what).into());
+fn read_log(walk: &mut Walk, replay: &mut Replay) -> Result<LogEnd, OpenError> {
+    loop {
+        let at = walk.at();
+        match walk.next()? {
+            Step::Batch(batch) => replay.take(batch).map_err(|bad| Damage {
+                index: Some(bad.index),
+                ..Damage::at(segment_name(at.segment), at.offset, bad.what)
+            })?,
+            Step::End(end) => {
+                replay.end();
+                return Ok(end);
+            }
         }
     }
-    Ok(())
+}
+
+/// Damage whose index is not known is at or behind the first entry that was not read.
+fn with_index(error: OpenError, replay: &Replay) -> OpenError {
+    match error {
+        OpenError::Damaged(damage) => {
+            let index = damage.index.unwrap_or(replay.map.last().next());
+            Damage { index: Some(index), ..damage }.into()
+        }
+        other => other,
+    }
 }
 
 // ---- making it durable -----------------------------------------------------------------------------------------
@@ -317,37 +319,46 @@ impl Judged {
         settings: &WalSettings,
     ) -> Result<Recovery, OpenError> {
         names.remove_unfinished(disk)?;
-        let segments = self.segments.len();
-        let waiting = self.segments.split_off(self.last.map_or(1, |(at, _)| at + 1));
-        let mut active = self.segments.pop().expect("there is a segment, and the last batch is in one that was read");
-        if self.last.is_none() && active.bytes != settings.segment_bytes {
+        let incarnation = self.walk.incarnation.checked_add(1).ok_or_else(|| {
+            Damage::new(WAL_DIR, "its incarnations are used up, after four thousand million starts of the process")
+        })?;
+        let warnings = self.warnings(&slots);
+        let damaged = self.damaged();
+        let mark = self.mark(disk, incarnation)?;
+        self.mend(disk)?;
+        let offset = self.walk.at().offset;
+        self.settle_tail(offset)?;
+        self.mend_dead(disk)?;
+        if self.walk.batch == 1 && self.active.bytes != settings.segment_bytes {
             // It never held anything. Replaced, not removed: without a segment it would look as if it was lost.
-            active = prepare_at_once(disk, FIRST_SEQUENCE, settings.segment_bytes)?;
+            self.active = prepare_at_once(disk, FIRST_SEQUENCE, settings.segment_bytes)?;
         }
-        let ready = settle_waiting(disk, waiting, settings)?;
-        let offset = settle_tail(&active, self.last.map(|(_, place)| place))?;
+        let ready = settle_waiting(disk, std::mem::take(&mut self.waiting), settings, self.uncertain.is_some())?;
         // The names above it were durable before the first segment got its own.
         disk.sync_dir(WAL_DIR)?;
-        let warnings = self.warnings(&slots);
         let slots = slots.make_durable()?;
         let Replay { map, members, entries, batches, records, .. } = self.replay;
         let report = RecoveryReport {
             created: false,
-            segments,
+            segments: names.sequences.len(),
             batches,
             records,
             last_index: map.last(),
             last_term: map.last_term(),
             cut: self.cut,
+            damaged,
             warnings,
         };
         let log = LogTail { term_runs: map.term_runs().to_vec(), last_index: map.last(), entries: entries.into() };
-        let recovered = Recovered { hard_state: slots.state(), log, members, damage: crate::raft::Damage::default() };
-        let incarnation = self.incarnation_max.checked_add(1).ok_or_else(|| {
-            Damage::new(WAL_DIR, "its incarnations are used up, after four thousand million starts of the process")
-        })?;
-        let stamp = Stamp { incarnation, batch: self.batch };
-        Ok(Recovery { slots, active, offset, ready, stamp, map, recovered, report })
+        let damage = raft::Damage {
+            suspect: mark.is_some(),
+            end_uncertain: mark.as_ref().is_some_and(|mark| mark.end_uncertain),
+            missing: map.missing(),
+        };
+        let recovered = Recovered { hard_state: slots.state(), log, members, damage };
+        let stamp = Stamp { incarnation, batch: self.walk.batch };
+        let previous = self.walk.previous;
+        Ok(Recovery { slots, active: self.active, offset, ready, stamp, previous, map, mark, recovered, report })
     }
 
     fn warnings(&self, slots: &SlotsFound) -> Vec<String> {
@@ -359,26 +370,116 @@ impl Judged {
         });
         cut.into_iter().chain(slots.warning.clone()).collect()
     }
-}
 
-/// Rewrites the log's last batch and zeros what a torn write can have left behind it. The answer is where the next
-/// batch goes.
-fn settle_tail(active: &Segment, last: Option<BatchPlace>) -> io::Result<u64> {
-    let mut offset = SEGMENT_HEADER_BYTES;
-    if let Some(place) = last {
-        let mut blocks = vec![0; usize::try_from(place.extent).expect("a batch is bounded")];
-        active.file.read_at(place.offset, &mut blocks)?;
-        active.file.write_at(place.offset, &blocks)?;
-        offset = place.offset + place.extent;
+    /// For the operator.
+    fn damaged(&self) -> Vec<String> {
+        let at =
+            |dirt: &Dirt| format!("{}, byte {}: {}", segment_name(dirt.place.segment), dirt.place.offset, dirt.what);
+        let headers = self.walk.headers.iter().filter_map(|segment| {
+            segment.header_damage.as_ref().map(|what| format!("{}, byte 0: {what}; it was remade", segment.name()))
+        });
+        let litter = self.walk.litter.iter().map(|(_, dirt)| format!("{}; it was zeroed", at(dirt)));
+        let batches = self.replay.map.damaged().values().map(repair::describe);
+        let end = self.uncertain.iter().map(|dirt| {
+            let last = self.replay.map.last();
+            format!("{}; the log may have gone on behind entry {last}, and what was left of that was zeroed", at(dirt))
+        });
+        headers.chain(litter).chain(batches).chain(end).collect()
     }
-    write_zeros(&*active.file, offset, active.bytes.min(offset + extent_max()), Pace::AtOnce)?;
-    active.file.sync_data()?;
-    Ok(offset)
+
+    /// The mark that holds from now on; durable.
+    fn mark(&self, disk: &dyn Disk, incarnation: u32) -> io::Result<Option<Mark>> {
+        let mut places = Vec::new();
+        let mut place = |file: String, offset: u64, bytes: u64| places.push(MarkedPlace { file, offset, bytes });
+        for segment in &self.walk.headers {
+            place(segment.name(), 0, SEGMENT_HEADER_BYTES);
+        }
+        for (segment, dirt) in &self.walk.litter {
+            place(segment.name(), dirt.place.offset, segment.bytes - dirt.place.offset);
+        }
+        for batch in self.replay.map.damaged().values() {
+            place(segment_name(batch.place.segment), batch.place.offset, batch.place.extent);
+        }
+        if self.uncertain.is_some() {
+            let offset = self.walk.at().offset;
+            place(self.active.name(), offset, self.active.bytes - offset);
+        }
+        if places.is_empty() && self.uncertain.is_none() && self.mark.is_none() {
+            return Ok(None);
+        }
+        let mut mark = self.mark.clone().unwrap_or_else(|| Mark::new(incarnation));
+        mark.end_uncertain |= self.uncertain.is_some();
+        places.into_iter().for_each(|place| mark.add(place));
+        mark.write(disk)?;
+        Ok(Some(mark))
+    }
+
+    /// What earlier starts repaired, then what is damaged now.
+    fn mend(&self, disk: &dyn Disk) -> Result<(), OpenError> {
+        if let Some(earlier) = &self.mark {
+            self.rewrite_marked(disk, earlier)?;
+        }
+        self.walk.headers.iter().try_for_each(Segment::remake_header)?;
+        for batch in self.replay.map.damaged().values() {
+            repair::brand(disk, batch)?;
+        }
+        for (segment, dirt) in &self.walk.litter {
+            write_zeros(&*segment.file, dirt.place.offset, segment.bytes, Pace::AtOnce)?;
+            segment.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn rewrite_marked(&self, disk: &dyn Disk, mark: &Mark) -> Result<(), OpenError> {
+        let (end, last) = (self.walk.at(), self.active.sequence);
+        for sequence in FIRST_SEQUENCE..=last {
+            let segment = Segment::open(disk, sequence)?;
+            let end = if sequence == last { end.offset } else { segment.bytes };
+            let name = segment.name();
+            let all = mark.more.then_some((0, end));
+            let marked = mark.places.iter().filter(|place| place.file == name);
+            let marked = marked.map(|place| (place.offset, place.offset.saturating_add(place.bytes)));
+            for (from, to) in all.into_iter().chain(marked) {
+                rewrite(&*segment.file, from, to.min(end))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites the log's last batch, and zeros what a torn write can have left behind it, or all that is left behind an
+    /// end that is uncertain.
+    fn settle_tail(&self, offset: u64) -> io::Result<()> {
+        let Segment { file, bytes, .. } = &self.active;
+        if let Some((place, _)) = self.replay.map.tail() {
+            // A damaged one too: what is sound of it counts as durable from here on.
+            rewrite(&**file, place.offset, place.offset + place.extent)?;
+        }
+        let end = if self.uncertain.is_some() { *bytes } else { (*bytes).min(offset + extent_max()) };
+        write_zeros(&**file, offset, end, Pace::AtOnce)?;
+        file.sync_data()
+    }
+
+    /// Remakes damaged batches of which nothing is missing that anybody needs. From the last on, and not before the tail
+    /// is durable: what replaced their records is then sure to stay.
+    fn mend_dead(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        let complete = |batch: &&DamagedBatch| batch.live().next().is_none();
+        let dead: Vec<_> = self.replay.map.damaged().values().rev().filter(complete).cloned().collect();
+        for batch in dead {
+            repair::remake(disk, &batch, &BTreeMap::new())?;
+            self.replay.map.forget_damage(batch.place.batch);
+        }
+        Ok(())
+    }
 }
 
 /// Segments that were ready and wait for their first batch. Those of another size than is wanted now go, from the
 /// last one on, so that no gap is left; the caller syncs the folder.
-fn settle_waiting(disk: &dyn Disk, waiting: Vec<Segment>, settings: &WalSettings) -> io::Result<VecDeque<Segment>> {
+fn settle_waiting(
+    disk: &dyn Disk,
+    waiting: Vec<Segment>,
+    settings: &WalSettings,
+    end_uncertain: bool,
+) -> io::Result<VecDeque<Segment>> {
     if waiting.iter().any(|segment| segment.bytes != settings.segment_bytes) {
         for segment in waiting.iter().rev() {
             disk.remove(&segment.name())?;
@@ -386,8 +487,8 @@ fn settle_waiting(disk: &dyn Disk, waiting: Vec<Segment>, settings: &WalSettings
         return Ok(VecDeque::new());
     }
     for segment in &waiting {
-        let end = segment.bytes.min(SEGMENT_HEADER_BYTES + extent_max());
-        write_zeros(&*segment.file, SEGMENT_HEADER_BYTES, end, Pace::AtOnce)?;
+        let reach = if end_uncertain { segment.bytes } else { SEGMENT_HEADER_BYTES + extent_max() };
+        write_zeros(&*segment.file, SEGMENT_HEADER_BYTES, segment.bytes.min(reach), Pace::AtOnce)?;
         segment.file.sync_data()?;
     }
     Ok(waiting.into())

@@ -1,24 +1,35 @@
 //! Reads the log's batches in the order they were written, and keeps what a start needs of them. Pure.
+//!
+//! Lost records are entries all the same: their index and term are known. Those that a later batch replaced are of no
+//! interest to anybody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::map::{BatchPlace, LogMap};
-use super::record::{BadRecord, decode_records};
-use super::scan::Batch;
+use super::map::{DamagedBatch, LogMap};
+use super::salvage::{Lost, Salvaged};
+use super::walk::WalkedBatch;
 use crate::base::{Entry, EntryKind, LogIndex, Members};
 
 /// The log so far. Memory: its terms, its membership entries, a sparse index, and entries up to a bound.
 pub(super) struct Replay {
     pub map: LogMap,
-    /// Ascending.
+    /// Ascending; without those that are lost.
     pub members: Vec<(LogIndex, Arc<Members>)>,
-    /// The last ones, consecutive.
+    /// The last ones, consecutive, behind the last one that is lost.
     pub entries: VecDeque<Entry>,
     pub batches: u64,
     pub records: u64,
+    /// Batches that are whole, and hold voids.
+    voided: Vec<u64>,
     entries_bytes: usize,
     entries_bytes_max: usize,
+}
+
+/// An entry that can't stand where it does, and why.
+pub(super) struct BadEntry {
+    pub index: LogIndex,
+    pub what: String,
 }
 
 impl Replay {
@@ -29,34 +40,52 @@ impl Replay {
             entries: VecDeque::new(),
             batches: 0,
             records: 0,
+            voided: Vec::new(),
             entries_bytes: 0,
             entries_bytes_max,
         }
     }
 
     /// The next batch. After an error nothing more may be read.
-    pub fn take(&mut self, batch: &Batch, place: BatchPlace) -> Result<(), BadRecord> {
-        let entries = decode_records(&batch.payload, batch.header)?;
-        let lowest = entries.iter().map(|entry| entry.index).min().expect("a batch has records");
+    pub fn take(&mut self, batch: WalkedBatch) -> Result<(), BadEntry> {
+        let WalkedBatch { place, written, previous, records, is_whole } = batch;
+        let run = &written.run;
+        self.map.check(run.first, run.term).map_err(|what| BadEntry { index: run.first, what })?;
+        self.drop_from(run.first);
+        self.map.push(run);
+        self.map.place(place, written);
         self.batches += 1;
-        self.records += entries.len() as u64;
-        for entry in entries {
-            self.push(entry)?;
+        self.records += records.len() as u64;
+        let mut lost = Vec::new();
+        for record in records {
+            match record {
+                Salvaged::Sound(record) => match (record.index, record.entry(run)) {
+                    (_, Some(entry)) => self.push(entry)?,
+                    (index, None) => lost.push(self.gap(Lost::void(index))),
+                },
+                Salvaged::Lost(record) => lost.push(self.gap(record)),
+            }
         }
-        self.map.place(place, lowest);
+        if !is_whole || !lost.is_empty() {
+            self.voided.extend(is_whole.then_some(place.batch));
+            self.map.note_damage(DamagedBatch { place, written, previous, lost, live_until: run.last().next() });
+        }
         Ok(())
     }
 
-    fn push(&mut self, entry: Entry) -> Result<(), BadRecord> {
-        let index = entry.index;
-        let bad = |what| BadRecord { index: Some(index), what };
-        self.map.check(&entry).map_err(bad)?;
-        if index <= self.map.last() {
-            self.drop_from(index);
+    /// Behind the last batch: voids that stand for what was replaced are as they should be.
+    pub fn end(&mut self) {
+        for batch in self.voided.drain(..) {
+            if self.map.damaged().get(&batch).is_some_and(|batch| batch.live().next().is_none()) {
+                self.map.forget_damage(batch);
+            }
         }
-        self.map.push(&entry);
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<(), BadEntry> {
         if entry.kind == EntryKind::Members {
-            self.members.push((index, Arc::new(Members::decode(&entry.data).map_err(bad)?)));
+            let members = Members::decode(&entry.data).map_err(|what| BadEntry { index: entry.index, what })?;
+            self.members.push((entry.index, Arc::new(members)));
         }
         self.entries_bytes += entry.cost_bytes();
         self.entries.push_back(entry);
@@ -65,6 +94,13 @@ impl Replay {
             self.entries_bytes -= first.cost_bytes();
         }
         Ok(())
+    }
+
+    /// What is held in memory begins behind it.
+    fn gap(&mut self, lost: Lost) -> Lost {
+        self.entries.clear();
+        self.entries_bytes = 0;
+        lost
     }
 
     fn drop_from(&mut self, index: LogIndex) {

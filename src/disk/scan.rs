@@ -1,49 +1,119 @@
 //! What stands at one place of a segment: a whole batch, nothing, the rest of a torn write, or damage.
 //!
 //! Recovery must tell a torn tail, whose fsync never returned, from damage to what was once durable, and may cut only
-//! the former. The segment was zero before; sectors are written whole or not at all; a batch is written only after
-//! the fsync of the one before returned. So, at the place where batch *b* would start:
+//! the former in silence. The segment was zero before; sectors are written whole or not at all; a batch is written
+//! only after the fsync of the one before returned. So, at the place where batch *b* would start:
 //!
 //! | the sectors of *b*'s extent | behind them, to the end of the log | verdict |
 //! |---|---|---|
-//! | all valid, of *b* | anything | whole |
+//! | all valid, of *b*, and their records sound | anything | whole |
 //! | all zero | all zero | the end |
 //! | some valid, of *b* and one incarnation, some zero, in any order | all zero | torn |
 //! | the same, and the last that is not zero was half written | all zero | torn |
 //! | incomplete | a sector that is not zero | damage: a later write proves that *b* was durable |
-//! | one that is invalid, or of another batch or incarnation | anything | damage |
+//! | one that is invalid or can't be read, or of another batch or incarnation | anything | damage |
 //!
 //! When the first sector is missing, how long *b* is can't be known; then its extent is the longest there can be.
-//! "Behind them" includes later segments; the caller looks there.
+//! "Behind them" includes later segments. What is to be done about damage is up to `walk`.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use bytes::Bytes;
-
-use super::error::{Damage, OpenError};
-use super::record::{BatchHeader, extent_max, extent_of, sectors_of};
-use super::sector::{Place, SECTOR_BYTES, SECTOR_PAYLOAD_BYTES, Sector, Stamp, inspect};
+use super::record::{BatchHeader, Run, extent_max, sectors_of};
+use super::salvage::{Payload, Record, SectorState};
+use super::sector::{BLOCK_BYTES, Place, SECTOR_BYTES, Sector, Stamp, inspect};
 use super::segment::Window;
 
-/// What stands at a place.
-pub(super) enum Found {
-    Whole(Batch),
-    /// Zeros to the segment's end.
-    Nothing,
-    Torn(Torn),
-}
-
-/// A batch with all of its sectors sound.
+/// A batch of which everything is sound.
 pub(super) struct Batch {
     pub stamp: Stamp,
     pub header: BatchHeader,
-    pub payload: Bytes,
-    /// In whole blocks.
-    pub extent: u64,
+    pub records: Vec<Record>,
+}
+
+/// A batch's first sector, which is sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub place: Place,
+    pub stamp: Stamp,
+    pub header: BatchHeader,
+}
+
+/// Reads batch `expected` at `offset` if all of it is there and sound.
+pub(super) fn read_batch(window: &mut Window, offset: u64, expected: u64) -> io::Result<Option<Batch>> {
+    let head = read_head(window, offset)?;
+    let Some(Head { stamp, header, .. }) = head.filter(|head| head.stamp.batch == expected) else { return Ok(None) };
+    let Some((payload, true)) = read_payload(window, offset, &header.run, stamp)? else { return Ok(None) };
+    let used = (sectors_of(header.run.length) * SECTOR_BYTES) as u64;
+    for behind in (used..header.run.extent()).step_by(SECTOR_BYTES) {
+        if sector_at(window, offset + behind)? != Sector::Zero {
+            return Ok(None);
+        }
+    }
+    Ok(payload.whole(&header.run).map(|records| Batch { stamp, header, records }))
+}
+
+/// The first sector of the batch at `offset`, if it is sound and the segment has room for what it says.
+pub(super) fn read_head(window: &mut Window, offset: u64) -> io::Result<Option<Head>> {
+    if offset + SECTOR_BYTES as u64 > window.end() {
+        return Ok(None);
+    }
+    let place = Place { segment: window.segment.sequence, offset };
+    let Sector::Valid(stamp, part) = sector_at(window, offset)? else { return Ok(None) };
+    if part.number != 0 {
+        return Ok(None);
+    }
+    let room = window.end() - offset;
+    let header = BatchHeader::decode(window.get(offset, SECTOR_BYTES)?).ok();
+    Ok(header.filter(|header| header.run.extent() <= room).map(|header| Head { place, stamp, header }))
+}
+
+/// What is sound of a batch's payload, and whether that is all; `None` if it would pass the segment's end.
+pub(super) fn read_payload(
+    window: &mut Window,
+    offset: u64,
+    run: &Run,
+    stamp: Stamp,
+) -> io::Result<Option<(Payload, bool)>> {
+    if run.extent() > window.end().saturating_sub(offset) {
+        return Ok(None);
+    }
+    let segment = window.segment.sequence;
+    let sectors = window.get(offset, sectors_of(run.length) * SECTOR_BYTES)?;
+    let states: Vec<SectorState> = sectors
+        .chunks_exact(SECTOR_BYTES)
+        .enumerate()
+        .map(|(i, sector)| {
+            let place = Place { segment, offset: offset + (i * SECTOR_BYTES) as u64 };
+            match inspect(sector, place) {
+                Sector::Valid(found, part) if found == stamp && usize::from(part.number) == i => {
+                    SectorState::Sound { first_record: part.first_record }
+                }
+                _ => SectorState::Lost,
+            }
+        })
+        .collect();
+    let all = states.iter().all(|state| *state != SectorState::Lost);
+    Ok(Some((Payload::gather(sectors, states, run.length), all)))
+}
+
+/// Whether nothing was written from `offset` on.
+pub(super) fn rest_is_zero(window: &mut Window, offset: u64) -> io::Result<bool> {
+    for at in (offset..window.end()).step_by(SECTOR_BYTES) {
+        if sector_at(window, at)? != Sector::Zero {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn sector_at(window: &mut Window, offset: u64) -> io::Result<Sector> {
+    let segment = window.segment.sequence;
+    Ok(inspect(window.get(offset, SECTOR_BYTES)?, Place { segment, offset }))
 }
 
 /// What a write left that never finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Torn {
     /// Bytes in the sectors that are not zero.
     pub bytes: u64,
@@ -51,144 +121,157 @@ pub(super) struct Torn {
     pub incarnation: Option<u32>,
 }
 
-/// Why a place can't be read.
-#[derive(Debug)]
-pub(super) enum ScanError {
-    Io(io::Error),
-    Damaged(Damage),
+/// Something that no write, finished or not, leaves at this place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dirt {
+    pub place: Place,
+    pub what: String,
 }
 
-impl From<io::Error> for ScanError {
-    fn from(error: io::Error) -> ScanError {
-        ScanError::Io(error)
-    }
+/// What the batch expected at a place is, by the table, if no later one is there.
+pub(super) enum Verdict {
+    Nothing,
+    Torn(Torn),
+    Damaged(Dirt),
 }
 
-impl From<ScanError> for OpenError {
-    fn from(error: ScanError) -> OpenError {
-        match error {
-            ScanError::Io(error) => OpenError::Io(error),
-            ScanError::Damaged(damage) => OpenError::Damaged(damage),
-        }
-    }
+/// Looks at every sector from a place on where a batch is expected that is not whole, until a later sound batch.
+pub(super) struct Survey {
+    origin: Place,
+    expected: u64,
+    /// No batch from here on was written by an earlier start of the process.
+    incarnation_min: u32,
+    own: Option<Head>,
+    torn: Torn,
+    half_written: bool,
+    dirt: Option<Dirt>,
 }
 
-/// What is at `offset`, where batch `expected` would start. Looks at every byte up to the window's end unless the
-/// batch is whole.
-pub(super) fn scan(window: &mut Window<'_>, offset: u64, expected: u64) -> Result<Found, ScanError> {
-    match read_batch(window, offset, expected)? {
-        Read::Whole(batch) => Ok(Found::Whole(batch)),
-        Read::Incomplete { sectors_max } => scan_incomplete(window, offset, expected, sectors_max),
+impl Survey {
+    /// `own`: the head of the expected batch, if that is sound.
+    pub fn new(origin: Place, expected: u64, incarnation_min: u32, own: Option<Head>) -> Survey {
+        Survey { origin, expected, incarnation_min, own, torn: Torn::default(), half_written: false, dirt: None }
     }
-}
 
-pub(super) enum Read {
-    Whole(Batch),
-    /// `sectors_max`: how many sectors a write of it can have touched.
-    Incomplete {
-        sectors_max: u64,
-    },
-}
-
-/// Reads batch `expected` at `offset` if all of it is there.
-pub(super) fn read_batch(window: &mut Window<'_>, offset: u64, expected: u64) -> Result<Read, ScanError> {
-    let unknown = Read::Incomplete { sectors_max: extent_max() / SECTOR_BYTES as u64 };
-    let room = window.end() - offset;
-    if room < SECTOR_BYTES as u64 {
-        return Ok(unknown);
-    }
-    let stamp = match sector_at(window, offset)? {
-        Sector::Valid(stamp) if stamp.batch == expected => stamp,
-        Sector::Valid(stamp) => return Err(wrong_batch(window, offset, stamp, expected)),
-        Sector::Zero | Sector::HalfWritten => return Ok(unknown),
-        Sector::Invalid => return Err(invalid(window, offset)),
-    };
-    let header =
-        BatchHeader::decode(window.get(offset, SECTOR_BYTES)?).map_err(|what| damaged(window, offset, what))?;
-    let extent = extent_of(header.length);
-    if extent > room {
-        let what = format!("batch {expected} says it has {} bytes, which pass the segment's end", header.length);
-        return Err(damaged(window, offset, what));
-    }
-    let Some(payload) = gather(window, offset, header, stamp)? else {
-        return Ok(Read::Incomplete { sectors_max: sectors_of(header.length) as u64 });
-    };
-    let used = (sectors_of(header.length) * SECTOR_BYTES) as u64;
-    for behind in (used..extent).step_by(SECTOR_BYTES) {
-        if sector_at(window, offset + behind)? != Sector::Zero {
-            return Err(damaged(
-                window,
-                offset + behind,
-                format!("a sector behind the end of batch {expected} is not zero"),
-            ));
-        }
-    }
-    Ok(Read::Whole(Batch { stamp, header, payload, extent }))
-}
-
-/// The payload, if every sector is there and carries `stamp`. What is there instead, if not, is for the caller to
-/// find out.
-fn gather(window: &mut Window<'_>, offset: u64, header: BatchHeader, stamp: Stamp) -> Result<Option<Bytes>, ScanError> {
-    let sectors = sectors_of(header.length);
-    let segment = window.segment.sequence;
-    let bytes = window.get(offset, sectors * SECTOR_BYTES)?;
-    let mut payload = Vec::with_capacity(sectors * SECTOR_PAYLOAD_BYTES);
-    for (i, sector) in bytes.chunks_exact(SECTOR_BYTES).enumerate() {
-        let place = Place { segment, offset: offset + (i * SECTOR_BYTES) as u64 };
-        if inspect(sector, place) != Sector::Valid(stamp) {
-            return Ok(None);
-        }
-        payload.extend_from_slice(&sector[..SECTOR_PAYLOAD_BYTES]);
-    }
-    if payload[header.length..].iter().any(|byte| *byte != 0) {
-        let what = format!("batch {} has bytes behind its end that are not zero", stamp.batch);
-        return Err(damaged(window, offset, what));
-    }
-    payload.truncate(header.length);
-    Ok(Some(payload.into()))
-}
-
-/// The table above, for a batch that is not whole: nothing, torn, or damage.
-fn scan_incomplete(window: &mut Window<'_>, offset: u64, expected: u64, sectors_max: u64) -> Result<Found, ScanError> {
-    let mut torn = Torn { bytes: 0, incarnation: None };
-    let mut half_written = false;
-    for at in (offset..window.end()).step_by(SECTOR_BYTES) {
-        let found = sector_at(window, at)?;
-        if found == Sector::Zero {
-            continue;
-        }
-        if half_written || (at - offset) / SECTOR_BYTES as u64 >= sectors_max {
-            let what = format!("data lie behind batch {expected}, which is not whole: a part of it was lost");
-            return Err(damaged(window, at, what));
-        }
-        match found {
-            Sector::HalfWritten => half_written = true,
-            Sector::Valid(stamp) if stamp.batch != expected => return Err(wrong_batch(window, at, stamp, expected)),
-            Sector::Valid(stamp) if *torn.incarnation.get_or_insert(stamp.incarnation) != stamp.incarnation => {
-                let what = format!("batch {expected} has sectors of two incarnations: a part of it was lost");
-                return Err(damaged(window, at, what));
+    /// Goes on in a segment from `offset` to the window's end, or to the head of another batch, from the expected one
+    /// on. What sectors that are wrong claim to be goes into `claims`.
+    pub fn go_on(&mut self, window: &mut Window, offset: u64, claims: &mut Claims) -> io::Result<Option<Head>> {
+        let segment = window.segment.sequence;
+        for offset in (offset..window.end()).step_by(SECTOR_BYTES) {
+            let place = Place { segment, offset };
+            let found = sector_at(window, offset)?;
+            if offset.is_multiple_of(BLOCK_BYTES)
+                && let Sector::Valid(..) = found
+                && let Some(head) = read_head(window, offset)?.filter(|head| self.is_later(head))
+            {
+                return Ok(Some(head));
             }
-            Sector::Valid(_) => {}
-            Sector::Invalid | Sector::Zero => return Err(invalid(window, at)),
+            self.take(place, found, claims);
         }
-        torn.bytes += SECTOR_BYTES as u64;
+        Ok(None)
     }
-    Ok(if torn.bytes == 0 { Found::Nothing } else { Found::Torn(torn) })
+
+    fn is_later(&self, head: &Head) -> bool {
+        let own = head.place == self.origin && head.stamp.batch == self.expected;
+        !own && head.stamp.batch >= self.expected && head.stamp.incarnation >= self.incarnation_min
+    }
+
+    fn take(&mut self, place: Place, found: Sector, claims: &mut Claims) {
+        let what = match found {
+            Sector::Zero => return,
+            Sector::HalfWritten if self.is_within(place) => {
+                self.half_written = true;
+                self.torn.bytes += SECTOR_BYTES as u64;
+                return;
+            }
+            Sector::HalfWritten => "a sector is half written where nothing should be".into(),
+            Sector::Valid(stamp, part) if self.is_within(place) && self.is_expected(place, stamp, part.number) => {
+                self.torn.incarnation = Some(stamp.incarnation);
+                self.torn.bytes += SECTOR_BYTES as u64;
+                return;
+            }
+            Sector::Valid(stamp, _) => {
+                claims.note(Some(stamp));
+                format!("a sector belongs to batch {} of incarnation {}", stamp.batch, stamp.incarnation)
+            }
+            Sector::Invalid { claims: claimed } => {
+                claims.note(claimed);
+                "a sector fails its checksum or can't be read".into()
+            }
+        };
+        self.dirt.get_or_insert(Dirt { place, what });
+    }
+
+    /// Whether an unfinished write of the expected batch can have left something at `place`.
+    fn is_within(&self, place: Place) -> bool {
+        let sectors_max = match &self.own {
+            Some(own) => sectors_of(own.header.run.length) as u64,
+            None => extent_max() / SECTOR_BYTES as u64,
+        };
+        place.segment == self.origin.segment && self.number(place) < sectors_max && !self.half_written
+    }
+
+    fn is_expected(&self, place: Place, stamp: Stamp, number: u16) -> bool {
+        // A first sector that is valid and no head says what can't be.
+        let no_head = number == 0 && self.own.is_none();
+        stamp.batch == self.expected
+            && u64::from(number) == self.number(place)
+            && stamp.incarnation >= self.incarnation_min
+            && self.torn.incarnation.is_none_or(|incarnation| incarnation == stamp.incarnation)
+            && !no_head
+    }
+
+    fn number(&self, place: Place) -> u64 {
+        (place.offset - self.origin.offset) / SECTOR_BYTES as u64
+    }
+
+    /// Once everything to the end of the log was looked at.
+    pub fn verdict(self) -> Verdict {
+        let complete = self.own.map(|own| (sectors_of(own.header.run.length) * SECTOR_BYTES) as u64);
+        match self.dirt {
+            Some(dirt) => Verdict::Damaged(dirt),
+            None if self.torn.bytes == 0 => Verdict::Nothing,
+            None if complete == Some(self.torn.bytes) && !self.half_written => {
+                Verdict::Damaged(Dirt { place: self.origin, what: "a record fails its checksum".into() })
+            }
+            None => Verdict::Torn(self.torn),
+        }
+    }
 }
 
-fn sector_at(window: &mut Window<'_>, offset: u64) -> io::Result<Sector> {
-    let segment = window.segment.sequence;
-    Ok(inspect(window.get(offset, SECTOR_BYTES)?, Place { segment, offset }))
+/// Batches that wrong sectors claim to come from. A write that went to a wrong place leaves its batch missing at the
+/// right one, where the log then seems to end; but what lies at the wrong place says which batch it was.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// The highest batch of each incarnation, the lowest few of them.
+    batches: BTreeMap<u32, u64>,
 }
 
-fn damaged(window: &Window<'_>, offset: u64, what: impl Into<String>) -> ScanError {
-    ScanError::Damaged(Damage::at(window.segment.name(), offset, what))
-}
+impl Claims {
+    const INCARNATIONS_MAX: usize = 1024;
 
-fn invalid(window: &Window<'_>, offset: u64) -> ScanError {
-    damaged(window, offset, "a sector fails its checksum")
-}
+    pub fn note(&mut self, stamp: Option<Stamp>) {
+        let Some(Stamp { incarnation, batch }) = stamp else { return };
+        let highest = self.batches.entry(incarnation).or_default();
+        *highest = batch.max(*highest);
+        if self.batches.len() > Claims::INCARNATIONS_MAX {
+            self.batches.pop_last();
+        }
+    }
 
-fn wrong_batch(window: &Window<'_>, offset: u64, stamp: Stamp, expected: u64) -> ScanError {
-    damaged(window, offset, format!("a sector belongs to batch {}, where batch {expected} should be", stamp.batch))
+    /// Notes what the sectors of a block claim that is wrong.
+    pub fn note_all(&mut self, sectors: &[u8], place: Place) {
+        for sector in sectors.chunks_exact(SECTOR_BYTES) {
+            match inspect(sector, place) {
+                Sector::Valid(stamp, _) => self.note(Some(stamp)),
+                Sector::Invalid { claims } => self.note(claims),
+                Sector::Zero | Sector::HalfWritten => {}
+            }
+        }
+    }
+
+    /// Whether a start of the process up to `incarnation_max` may have written batch `batch` or a later one.
+    pub fn reach(&self, batch: u64, incarnation_max: u32) -> bool {
+        self.batches.range(..=incarnation_max).any(|(_, highest)| *highest >= batch)
+    }
 }

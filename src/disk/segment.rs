@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::disk::{Disk, DiskFile, folder_of};
 use super::error::{Damage, OpenError};
-use super::sector::{BLOCK_BYTES, be_u32, be_u64, is_zero};
+use super::sector::{BLOCK_BYTES, SECTOR_BYTES, be_u32, be_u64, is_zero};
 use crate::base::limits::{DATA_FORMAT_VERSION, SEGMENT_BYTES_MAX};
 
 pub(super) const WAL_DIR: &str = "wal";
@@ -71,6 +71,8 @@ pub(super) struct Segment {
     pub file: Arc<dyn DiskFile>,
     pub sequence: u64,
     pub bytes: u64,
+    /// What is wrong with its header, which then is as its name and length say.
+    pub header_damage: Option<String>,
 }
 
 /// Whether making a segment ready may take the disk for itself.
@@ -148,7 +150,7 @@ impl SegmentJob {
         }
         publish(disk, &name, self.sequence)?;
         *claim = ClaimState::Made;
-        Ok(PreparedSegment { segment: Some(Segment { file, sequence: self.sequence, bytes: self.bytes }) })
+        Ok(PreparedSegment { segment: Some(Segment::made(file, self.sequence, self.bytes)) })
     }
 }
 
@@ -157,7 +159,7 @@ pub(super) fn prepare_at_once(disk: &dyn Disk, sequence: u64, bytes: u64) -> io:
     let name = format!("{WAL_DIR}/{sequence:016x}.new");
     let file = write_segment(disk, &name, sequence, bytes, Pace::AtOnce)?;
     publish(disk, &name, sequence)?;
-    Ok(Segment { file, sequence, bytes })
+    Ok(Segment::made(file, sequence, bytes))
 }
 
 /// The file under its first name, whole and durable.
@@ -195,65 +197,124 @@ fn publish(disk: &dyn Disk, name: &str, sequence: u64) -> io::Result<()> {
 // ---- reading one -----------------------------------------------------------------------------------------------
 
 impl Segment {
-    /// Opens a segment and believes nothing of it before its header is proven.
+    fn made(file: Arc<dyn DiskFile>, sequence: u64, bytes: u64) -> Segment {
+        Segment { file, sequence, bytes, header_damage: None }
+    }
+
+    /// Opens a segment. A header that is damaged says nothing that the file's name and length don't; one that is sound
+    /// and says something else is refused.
     pub fn open(disk: &dyn Disk, sequence: u64) -> Result<Segment, OpenError> {
         let name = segment_name(sequence);
         let file = disk.open(&name)?;
         let length = file.len()?;
+        let possible = (2 * BLOCK_BYTES..=SEGMENT_BYTES_MAX).contains(&length) && length.is_multiple_of(BLOCK_BYTES);
         if length < SEGMENT_HEADER_BYTES {
             return Err(Damage::new(&name, format!("it has {length} bytes, which is no segment")).into());
         }
         let mut header = vec![0; SEGMENT_HEADER_BYTES as usize];
-        file.read_at(0, &mut header)?;
-        if &header[..8] != MAGIC || be_u32(&header, 28) != crc32fast::hash(&header[..28]) || !is_zero(&header[32..]) {
-            return Err(Damage::at(&name, 0, "the segment's header fails its checksum").into());
+        read_around_damage(&*file, 0, &mut header)?;
+        let sound = &header[..8] == MAGIC && be_u32(&header, 28) == crc32fast::hash(&header[..28]);
+        let header_damage = if sound && is_zero(&header[32..]) {
+            check_header(&header, &name, sequence, length)?;
+            None
+        } else {
+            Some("the segment's header fails its checksum or can't be read".to_string())
+        };
+        if !possible {
+            return Err(Damage::at(&name, 0, format!("it has {length} bytes, which no segment has")).into());
         }
-        let version = be_u32(&header, 8);
-        if version != DATA_FORMAT_VERSION {
-            return Err(OpenError::Configuration(format!(
-                "{name} has format version {version}, and this program knows {DATA_FORMAT_VERSION}; start the version of \
-                 raftkv that wrote it"
-            )));
-        }
-        let (found, bytes) = (be_u64(&header, 12), be_u64(&header, 20));
-        if found != sequence {
-            return Err(Damage::at(&name, 12, format!("its header says it is segment {found:016x}")).into());
-        }
-        if bytes != length
-            || !(2 * BLOCK_BYTES..=SEGMENT_BYTES_MAX).contains(&bytes)
-            || !bytes.is_multiple_of(BLOCK_BYTES)
-        {
-            let what = format!("its header says {bytes} bytes, the file has {length}");
-            return Err(Damage::at(&name, 20, what).into());
-        }
-        Ok(Segment { file, sequence, bytes })
+        Ok(Segment { file, sequence, bytes: length, header_damage })
     }
 
     pub fn name(&self) -> String {
         segment_name(self.sequence)
     }
+
+    /// Durable when it returns.
+    pub fn remake_header(&self) -> io::Result<()> {
+        self.file.write_at(0, &encode_header(self.sequence, self.bytes))?;
+        self.file.sync_data()
+    }
+}
+
+fn check_header(header: &[u8], name: &str, sequence: u64, length: u64) -> Result<(), OpenError> {
+    let version = be_u32(header, 8);
+    if version != DATA_FORMAT_VERSION {
+        return Err(OpenError::Configuration(format!(
+            "{name} has format version {version}, and this program knows {DATA_FORMAT_VERSION}; start the version of \
+             raftkv that wrote it"
+        )));
+    }
+    let (found, bytes) = (be_u64(header, 12), be_u64(header, 20));
+    if found != sequence {
+        return Err(Damage::at(name, 12, format!("its header says it is segment {found:016x}")).into());
+    }
+    if bytes != length {
+        return Err(Damage::at(name, 20, format!("its header says {bytes} bytes, the file has {length}")).into());
+    }
+    Ok(())
+}
+
+/// What a sector that can't be read counts as: no write leaves it, and it claims to come from none.
+pub(super) const UNREADABLE: u8 = 0x5a;
+
+/// A read error is damage to what should have been read, unless the disk has no part in it.
+pub(super) fn unreadable(error: io::Error) -> io::Result<String> {
+    use io::ErrorKind::{InvalidInput, NotFound, OutOfMemory, PermissionDenied, UnexpectedEof, Unsupported};
+    match error.kind() {
+        InvalidInput | NotFound | OutOfMemory | PermissionDenied | UnexpectedEof | Unsupported => Err(error),
+        _ => Ok(format!("it can't be read ({error})")),
+    }
+}
+
+/// Fills `buffer`, sector by sector where that is the only way; sectors that can't be read come as a pattern that is
+/// never sound. `buffer` is whole sectors.
+pub(super) fn read_around_damage(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let Err(error) = file.read_at(offset, buffer) else { return Ok(()) };
+    unreadable(error)?;
+    for (i, sector) in buffer.chunks_mut(SECTOR_BYTES).enumerate() {
+        if let Err(error) = file.read_at(offset + (i * SECTOR_BYTES) as u64, sector) {
+            unreadable(error)?;
+            sector.fill(UNREADABLE);
+        }
+    }
+    Ok(())
+}
+
+/// Writes what is read between two offsets once more, whole sectors, and makes it durable: the page cache may hold what
+/// the disk does not.
+pub(super) fn rewrite(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
+    let mut at = start;
+    while at < end {
+        let mut bytes = vec![0; (end - at).min(ZERO_CHUNK_BYTES as u64) as usize];
+        read_around_damage(file, at, &mut bytes)?;
+        file.write_at(at, &bytes)?;
+        at += bytes.len() as u64;
+    }
+    if start < end { file.sync_data() } else { Ok(()) }
 }
 
 /// Reads a segment through a window, front to back, so that thousands of small batches don't cost a call each.
-pub(super) struct Window<'a> {
-    pub segment: &'a Segment,
+pub(super) struct Window {
+    pub segment: Segment,
     start: u64,
     bytes: Vec<u8>,
     /// Nothing at or behind this offset is asked of the disk.
     end: u64,
 }
 
-impl<'a> Window<'a> {
+impl Window {
     /// `end`: where reading must stop, since another thread may be writing behind it.
-    pub fn new(segment: &'a Segment, end: u64) -> Window<'a> {
-        Window { segment, start: 0, bytes: Vec::new(), end: end.min(segment.bytes) }
+    pub fn new(segment: Segment, end: u64) -> Window {
+        let end = end.min(segment.bytes);
+        Window { segment, start: 0, bytes: Vec::new(), end }
     }
 
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// `length` bytes at `offset`; both must lie before `end`.
+    /// `length` bytes at `offset`, whole sectors; both must lie before `end`. What can't be read is never sound.
     pub fn get(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         assert!(offset + length as u64 <= self.end, "{length} bytes at {offset} pass the end at {}", self.end);
         if offset < self.start || offset + length as u64 > self.start + self.bytes.len() as u64 {
@@ -261,7 +322,7 @@ impl<'a> Window<'a> {
             self.bytes.clear();
             self.bytes.resize(usize::try_from(wanted).expect("a window is bounded"), 0);
             self.start = offset;
-            if let Err(error) = self.segment.file.read_at(offset, &mut self.bytes) {
+            if let Err(error) = read_around_damage(&*self.segment.file, offset, &mut self.bytes) {
                 self.bytes.clear();
                 return Err(error);
             }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, replace_small};
 use super::error::{Damage, OpenError};
-use super::sector::{BLOCK_BYTES, SECTOR_BYTES, be_u32, be_u64, is_zero};
+use super::scan::Claims;
+use super::sector::{BLOCK_BYTES, Place, SECTOR_BYTES, be_u32, be_u64, is_zero};
+use super::segment::read_around_damage;
 use crate::base::limits::DATA_FORMAT_VERSION;
 use crate::base::{HardState, NodeId, Term};
 
@@ -26,6 +28,8 @@ const MAGIC: &[u8; 8] = b"raftkvTV";
 const USED_BYTES: usize = 32;
 const CHECKSUM: usize = SECTOR_BYTES - 4;
 const FILE_BYTES: u64 = 2 * BLOCK_BYTES;
+/// Where no sector of a segment lies.
+const NO_PLACE: Place = Place { segment: 0, offset: 0 };
 const SLOT_OFFSETS: [u64; 2] = [0, BLOCK_BYTES];
 
 /// The open term file.
@@ -48,6 +52,8 @@ pub(super) struct SlotsFound {
     /// Which slot to rewrite first: the one that does not hold the content.
     first: usize,
     pub warning: Option<String>,
+    /// The blocks of slots that are not sound.
+    bad: Vec<Vec<u8>>,
 }
 
 impl TermSlots {
@@ -68,6 +74,18 @@ impl TermSlots {
         self.content = Content { counter: self.content.counter + 1, state };
         write_both(&*self.file, self.content, 0)
     }
+
+    /// Writes what both slots should hold once more: one of them was found damaged.
+    pub fn rewrite(&self) -> io::Result<()> {
+        write_both(&*self.file, self.content, 0)
+    }
+
+    /// Whether both slots are sound and equal, as far as another thread can tell: the wal may be writing them.
+    pub fn are_sound(disk: &dyn Disk) -> Result<bool, OpenError> {
+        let file = disk.open(TERM_FILE)?;
+        let [a, b] = [decode(&read_block(&*file, 0)?)?, decode(&read_block(&*file, 1)?)?];
+        Ok(a.is_ok() && a == b)
+    }
 }
 
 impl SlotsFound {
@@ -81,9 +99,17 @@ impl SlotsFound {
         if length != FILE_BYTES {
             return Err(Damage::new(TERM_FILE, format!("it has {length} bytes instead of {FILE_BYTES}")).into());
         }
-        let [a, b] = [read_slot(&*file, 0)?, read_slot(&*file, 1)?];
+        let blocks = [read_block(&*file, 0)?, read_block(&*file, 1)?];
+        let [a, b] = [decode(&blocks[0])?, decode(&blocks[1])?];
+        let sound = [a.is_ok(), b.is_ok()];
         let (content, first, warning) = choose(a, b)?;
-        Ok(Some(SlotsFound { file, content, first, warning }))
+        let bad = blocks.into_iter().zip(sound).filter_map(|(block, sound)| (!sound).then_some(block)).collect();
+        Ok(Some(SlotsFound { file, content, first, warning, bad }))
+    }
+
+    /// A batch of the log may have been written here by mistake.
+    pub fn note_claims(&self, claims: &mut Claims) {
+        self.bad.iter().for_each(|block| claims.note_all(block, NO_PLACE));
     }
 
     pub fn state(&self) -> HardState {
@@ -122,14 +148,19 @@ fn encode(content: Content) -> Vec<u8> {
     slot
 }
 
+fn read_block(file: &dyn DiskFile, which: usize) -> io::Result<Vec<u8>> {
+    let mut block = vec![0; BLOCK_BYTES as usize];
+    read_around_damage(file, SLOT_OFFSETS[which], &mut block)?;
+    Ok(block)
+}
+
 /// `Err` holds what is wrong with a slot that is not sound.
-fn read_slot(file: &dyn DiskFile, which: usize) -> Result<Result<Content, String>, OpenError> {
-    let mut slot = [0; SECTOR_BYTES];
-    file.read_at(SLOT_OFFSETS[which], &mut slot)?;
-    if &slot[..8] != MAGIC || be_u32(&slot, CHECKSUM) != crc32fast::hash(&slot[..CHECKSUM]) {
-        return Ok(Err("it fails its checksum".into()));
+fn decode(block: &[u8]) -> Result<Result<Content, String>, OpenError> {
+    let slot = &block[..SECTOR_BYTES];
+    if &slot[..8] != MAGIC || be_u32(slot, CHECKSUM) != crc32fast::hash(&slot[..CHECKSUM]) {
+        return Ok(Err("it fails its checksum or can't be read".into()));
     }
-    let version = be_u32(&slot, 8);
+    let version = be_u32(slot, 8);
     if version != DATA_FORMAT_VERSION {
         return Err(OpenError::Configuration(format!(
             "the term file has format version {version}, and this program knows {DATA_FORMAT_VERSION}; start the \
@@ -139,8 +170,8 @@ fn read_slot(file: &dyn DiskFile, which: usize) -> Result<Result<Content, String
     if !is_zero(&slot[USED_BYTES..CHECKSUM]) {
         return Ok(Err("it has bytes that are not zero where nothing should be".into()));
     }
-    let state = HardState { term: Term(be_u64(&slot, 20)), vote: NodeId::new(be_u32(&slot, 28)) };
-    Ok(Ok(Content { counter: be_u64(&slot, 12), state }))
+    let state = HardState { term: Term(be_u64(slot, 20)), vote: NodeId::new(be_u32(slot, 28)) };
+    Ok(Ok(Content { counter: be_u64(slot, 12), state }))
 }
 
 /// The content that counts, the slot to rewrite first, and what the operator should know.

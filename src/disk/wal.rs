@@ -1,7 +1,9 @@
 //! The write-ahead log: the open segment, the term slots, and every fsync. Runs on the `wal` thread; decides nothing.
 //!
 //! One call makes durable what was queued: term and vote first, then all entries as one batch, one write, one
-//! fdatasync. Batch *k + 1* is never written before the fsync of batch *k* returned; recovery counts on it.
+//! fdatasync. Batch *k + 1* is never written before the fsync of batch *k* returned; recovery counts on it. A batch
+//! holds consecutive entries of one term, so that it can be described by the next one; what is queued is split where
+//! the term changes, or where it goes back to replace entries, which is rare.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +15,12 @@ use super::disk::Disk;
 use super::error::{OpenError, WalError};
 use super::map::{BatchPlace, LogMap};
 use super::reader::LogReader;
-use super::record::{BATCH_HEADER_BYTES, BatchEncoder, RECORD_HEADER_BYTES, extent_of, payload_fitting, record_bytes};
+use super::record::{
+    BATCH_HEADER_BYTES, BatchEncoder, BatchHeader, RECORD_HEADER_BYTES, RecordRef, Run, Written, extent_of,
+    payload_fitting, record_bytes,
+};
 use super::recovery::{self, RecoveryReport};
+use super::repair::Repairer;
 use super::sector::{BLOCK_BYTES, Place, Stamp};
 use super::segment::{Claim, PreparedSegment, SEGMENT_HEADER_BYTES, Segment, SegmentJob, TakenOver, prepare_at_once};
 use super::slots::TermSlots;
@@ -73,6 +79,7 @@ pub struct Opened {
     /// All of it is durable.
     pub recovered: Recovered,
     pub reader: LogReader,
+    pub repairer: Repairer,
     pub report: RecoveryReport,
 }
 
@@ -88,6 +95,8 @@ pub struct Wal {
     /// The job that makes the next one.
     claim: Option<Arc<Claim>>,
     stamp: Stamp,
+    /// The last batch.
+    previous: Option<Written>,
     /// What readers see: what is durable.
     map: Arc<Mutex<LogMap>>,
     /// What was checked and taken, durable or about to be.
@@ -102,10 +111,11 @@ impl Wal {
     /// once it is known, an empty log means that the log was removed.
     pub fn open(disk: Arc<dyn Disk>, settings: WalSettings, cluster: Option<ClusterId>) -> Result<Opened, OpenError> {
         settings.check()?;
-        let found = recovery::recover(&*disk, &settings, cluster)?;
+        let found = recovery::recover(&disk, &settings, cluster)?;
         let taken = found.map.clone();
         let map = Arc::new(Mutex::new(found.map));
         let reader = LogReader::new(disk.clone(), map.clone());
+        let repairer = Repairer::new(disk.clone(), map.clone(), found.mark, found.stamp.incarnation);
         let wal = Wal {
             disk,
             settings,
@@ -115,12 +125,13 @@ impl Wal {
             ready: found.ready,
             claim: None,
             stamp: found.stamp,
+            previous: found.previous,
             map,
             taken,
             encoder: BatchEncoder::default(),
             failed: None,
         };
-        Ok(Opened { wal, recovered: found.recovered, reader, report: found.report })
+        Ok(Opened { wal, recovered: found.recovered, reader, repairer, report: found.report })
     }
 
     /// Makes everything in `batch` durable, in order, with as few writes and fsyncs as the limits allow; with nothing
@@ -169,35 +180,37 @@ impl Wal {
         assert!(length <= limit, "entry {} has {length} bytes, and {limit} was said to be the most", entry.index);
         let term = self.slots.state().term;
         assert!(entry.term <= term, "entry {} has term {}, and {term} was persisted", entry.index, entry.term);
-        self.taken.check(entry).expect("consensus appends in order");
-        self.taken.push(entry);
+        self.taken.check(entry.index, entry.term).expect("consensus appends in order");
+        self.taken.push(&Run::of(&[entry]));
     }
 
     /// One batch: one write, one fdatasync.
     fn append(&mut self, entries: &[&Entry]) -> io::Result<()> {
-        let extent = extent_of(BATCH_HEADER_BYTES + entries.iter().map(|entry| record_bytes(entry)).sum::<usize>());
+        let run = Run::of(entries);
+        let extent = run.extent();
         if extent > self.active.bytes - self.offset {
             self.roll_over()?;
         }
         let place = Place { segment: self.active.sequence, offset: self.offset };
-        let blocks = self.encoder.encode(entries, place, self.stamp);
+        let header = BatchHeader { run, previous: self.previous };
+        let records = entries.iter().map(|entry| RecordRef::from(*entry));
+        let blocks = self.encoder.encode(&header, records, place, self.stamp);
         self.active.file.write_at(self.offset, blocks)?;
         self.active.file.sync_data()?;
+        let written = Written { run, incarnation: self.stamp.incarnation };
         let place = BatchPlace { segment: place.segment, offset: place.offset, batch: self.stamp.batch, extent };
-        self.publish(entries, place);
+        self.publish(place, written);
+        self.previous = Some(written);
         self.offset += extent;
         self.stamp.batch += 1;
         Ok(())
     }
 
     /// Readers may see the batch from here on.
-    fn publish(&self, entries: &[&Entry], place: BatchPlace) {
+    fn publish(&self, place: BatchPlace, written: Written) {
         let mut map = self.map.lock();
-        for entry in entries {
-            map.push(entry);
-        }
-        let lowest = entries.iter().map(|entry| entry.index).min().expect("a batch has entries");
-        map.place(place, lowest);
+        map.push(&written.run);
+        map.place(place, written);
     }
 
     /// Goes on in the next segment. Nothing needs an fsync: all of the old one is durable, and so is the new one.
@@ -217,7 +230,7 @@ impl Wal {
         if let Some(claim) = self.claim.take()
             && let TakenOver::Made = claim.take_over()
         {
-            return Segment::open(&*self.disk, sequence).map_err(io::Error::other);
+            return Ok(Segment::open(&*self.disk, sequence)?);
         }
         log::warn!("no segment was ready; segment {sequence:016x} is made while writes wait");
         prepare_at_once(&*self.disk, sequence, self.settings.segment_bytes)
@@ -244,18 +257,31 @@ impl Wal {
         }
     }
 
+    /// Writes term and vote once more: a scrub found a slot damaged. An error is as final as one of `persist`.
+    pub fn rewrite_slots(&mut self) -> Result<(), WalError> {
+        if let Some(first) = &self.failed {
+            return Err(WalError::Stopped(first.clone()));
+        }
+        self.slots.rewrite().map_err(|error| {
+            self.failed = Some(error.to_string());
+            WalError::Failed(error)
+        })
+    }
+
     /// The last entry that is durable.
     pub fn last_index(&self) -> LogIndex {
         self.map.lock().last()
     }
 }
 
-/// How many of `entries`, at least one, make a batch whose payload is within `payload_max`.
+/// How many of `entries`, at least one, make a batch: consecutive ones of one term, whose payload is within
+/// `payload_max`.
 fn count_fitting(entries: &[&Entry], payload_max: usize) -> usize {
     let mut payload = BATCH_HEADER_BYTES;
-    let fits = |entry: &&&Entry| {
+    let first = entries[0];
+    let fits = |(entry, index): &(&&Entry, u64)| {
         payload += record_bytes(entry);
-        payload <= payload_max
+        payload <= payload_max && entry.index.0 == *index && entry.term == first.term
     };
-    entries.iter().take_while(fits).count().max(1)
+    entries.iter().zip(first.index.0..).take_while(fits).count().max(1)
 }

@@ -1,20 +1,22 @@
 //! The background thread: file work that may be slow. Zeroes segments ahead, reads old entries for followers and for
-//! applying after a start, records what a directory learns about its cluster.
+//! applying after a start, records what a directory learns about its cluster, scrubs the log, and writes back what a
+//! damaged disk has lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits::FETCH_BYTES_MAX;
-use crate::base::{ClusterId, Entry, Moment};
-use crate::disk::{DataDir, Disk, LogReader, Pace, SegmentJob};
+use crate::base::{ClusterId, Entry, LogIndex, Moment};
+use crate::disk::{DataDir, Disk, LogReader, Offered, Pace, Repairer, SegmentJob};
 use crate::raft::Fetch;
 
 use super::clock;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
+use super::scrubbing::Scrubbing;
 use super::wal::WalEvent;
 
 /// The shortest time between two failed attempts at a segment.
@@ -34,6 +36,8 @@ pub enum BackgroundEvent {
     },
     /// Nothing is lost any more.
     ClearMark,
+    /// A full pass over the log, as fast as the disk reads.
+    Scrub,
     Stop,
 }
 
@@ -42,6 +46,8 @@ pub struct Background {
     disk: Arc<dyn Disk>,
     data_dir: DataDir,
     reader: LogReader,
+    repairer: Repairer,
+    scrubbing: Scrubbing,
     pace: Pace,
     /// After a failure: when a segment is tried again.
     prepare_after: Option<Moment>,
@@ -49,30 +55,79 @@ pub struct Background {
 
 impl Background {
     /// The directory's lock is held as long as this lives.
-    pub fn new(data_dir: DataDir, reader: LogReader, pace: Pace) -> Background {
-        Background { disk: data_dir.disk(), data_dir, reader, pace, prepare_after: None }
+    pub fn new(
+        data_dir: DataDir,
+        reader: LogReader,
+        repairer: Repairer,
+        scrubbing: Scrubbing,
+        pace: Pace,
+    ) -> Background {
+        Background { disk: data_dir.disk(), data_dir, reader, repairer, scrubbing, pace, prepare_after: None }
     }
 
     /// `Err`: the node can't go on.
     pub fn on_event(&mut self, now: Moment, event: BackgroundEvent, exits: &mut impl Exits) -> Result<(), End> {
         match event {
             BackgroundEvent::PrepareSegment(job) => self.prepare(now, job, exits),
-            BackgroundEvent::Fetch(Fetch { lo, hi }) => {
-                let entries = self.reader.read(lo, hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
-                    log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
-                    Vec::new()
-                });
-                exits.to_consensus(ConsensusEvent::Fetched { lo, entries });
-            }
+            BackgroundEvent::Fetch(Fetch { lo, hi }) => self.fetch(lo, hi, exits),
             BackgroundEvent::RecordCluster { cluster } => {
                 let recorded = self.data_dir.record_cluster_id(cluster);
                 recorded.map_err(|error| End::Io(format!("the cluster's id can't be recorded: {error}")))?;
             }
-            // Nothing is lost as long as a start on a damaged disk is refused.
-            BackgroundEvent::Repair { .. } | BackgroundEvent::ClearMark => {}
+            BackgroundEvent::Repair { entries } => self.repair(&entries, exits)?,
+            BackgroundEvent::ClearMark => self.maybe_clear_mark()?,
+            BackgroundEvent::Scrub => self.scrubbing.begin_now(now),
             BackgroundEvent::Stop => {}
         }
         Ok(())
+    }
+
+    /// When [`Background::on_time`] has something to do though no event has come.
+    pub fn sleeps_until(&self) -> Option<Moment> {
+        self.scrubbing.due_at()
+    }
+
+    /// A step of the scrub, if one is due.
+    pub fn on_time(&mut self, now: Moment, exits: &mut impl Exits) -> Result<(), End> {
+        let due = self.scrubbing.due_at().is_some_and(|at| at <= now);
+        if due { self.scrubbing.step(now, &self.reader, &mut self.repairer, exits) } else { Ok(()) }
+    }
+
+    fn fetch(&mut self, lo: LogIndex, hi: LogIndex, exits: &mut impl Exits) {
+        let entries = self.reader.read(lo, hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
+            log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
+            // Perhaps it was sound at the start: the scrub finds out what is lost, and has it repaired.
+            if error.kind() == std::io::ErrorKind::InvalidData {
+                exits.to_background(BackgroundEvent::Scrub);
+            }
+            Vec::new()
+        });
+        exits.to_consensus(ConsensusEvent::Fetched { lo, entries });
+    }
+
+    fn repair(&mut self, entries: &[Entry], exits: &mut impl Exits) -> Result<(), End> {
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let offered = self.repairer.offer(entry);
+            match offered.map_err(|error| End::Io(format!("a damaged log can't be repaired: {error}")))? {
+                Offered::NotMissing => refused.push(entry.index),
+                Offered::Kept => {}
+                Offered::Repaired(repaired) => done.extend(repaired),
+            }
+        }
+        if !done.is_empty() {
+            log::info!("{} lost log entries are on the disk again", done.len());
+        }
+        exits.to_consensus(ConsensusEvent::Repaired { done, refused });
+        Ok(())
+    }
+
+    /// Consensus may not have heard yet of what the scrub has found since; then it asks again.
+    fn maybe_clear_mark(&mut self) -> Result<(), End> {
+        if !self.repairer.missing().is_empty() {
+            return Ok(());
+        }
+        self.repairer.clear_mark().map_err(|error| End::Io(format!("the mark of damage can't be removed: {error}")))
     }
 
     /// A failure is no end: the disk may be full for a while, and the segment in use has room. The wal asks again; in
@@ -101,13 +156,26 @@ pub struct BackgroundLoop {
 impl BackgroundLoop {
     /// Runs until told to stop.
     pub fn run(mut self) {
-        while let Ok(event) = self.inbox.recv() {
-            if matches!(event, BackgroundEvent::Stop) {
-                return;
-            }
-            if let Err(end) = self.background.on_event(clock::now(), event, &mut self.exits) {
+        while let Some(event) = self.receive() {
+            let now = clock::now();
+            let done = match event {
+                Some(BackgroundEvent::Stop) => return,
+                Some(event) => self.background.on_event(now, event, &mut self.exits),
+                None => self.background.on_time(now, &mut self.exits),
+            };
+            if let Err(end) = done {
                 return self.ender.end(end);
             }
+        }
+    }
+
+    /// `Some(None)`: it is time for something; `None`: whoever could still send is gone.
+    fn receive(&self) -> Option<Option<BackgroundEvent>> {
+        let Some(until) = self.background.sleeps_until() else { return self.inbox.recv().ok().map(Some) };
+        match self.inbox.recv_timeout(until.since(clock::now())) {
+            Ok(event) => Some(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 }

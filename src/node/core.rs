@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::base::{Members, Moment, Random};
-use crate::disk::{DataDir, Disk, OpenError, Pace, RecoveryReport, Wal, WalSettings};
+use crate::disk::{DataDir, Disk, OpenError, Pace, RecoveryReport, Repairer, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
 
@@ -19,6 +19,7 @@ use super::consensus::{Consensus, ConsensusEvent, ConsensusLoop};
 use super::end::{End, Ender, spawn};
 use super::exits::Channels;
 use super::replica::{Replica, ReplicaConfig};
+use super::scrubbing::Scrubbing;
 use super::wal::{WalEvent, WalLoop, WalWork};
 
 /// What a core is made of.
@@ -26,6 +27,8 @@ pub struct CoreParts {
     pub raft: raft::Config,
     pub cluster_name: String,
     pub request_timeout: Duration,
+    /// How long a pass of the scrub takes; `None`: only what is asked for.
+    pub scrub_interval: Option<Duration>,
     pub wal_settings: WalSettings,
     pub disk: Arc<dyn Disk>,
     pub data_dir: DataDir,
@@ -39,6 +42,7 @@ pub struct OpenedCore {
     wal: Wal,
     recovered: raft::Recovered,
     reader: crate::disk::LogReader,
+    repairer: Repairer,
     pub report: RecoveryReport,
     pub inbox: Sender<ConsensusEvent>,
     receiver: Receiver<ConsensusEvent>,
@@ -49,8 +53,8 @@ impl OpenedCore {
     pub fn open(parts: CoreParts) -> Result<OpenedCore, OpenError> {
         let opened = Wal::open(parts.disk.clone(), parts.wal_settings.clone(), parts.data_dir.cluster_id())?;
         let (inbox, receiver) = unbounded();
-        let crate::disk::Opened { wal, recovered, reader, report } = opened;
-        Ok(OpenedCore { parts, wal, recovered, reader, report, inbox, receiver })
+        let crate::disk::Opened { wal, recovered, reader, repairer, report } = opened;
+        Ok(OpenedCore { parts, wal, recovered, reader, repairer, report, inbox, receiver })
     }
 
     /// The membership that the log holds; `None` before the cluster has formed.
@@ -60,7 +64,7 @@ impl OpenedCore {
 
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
-        let OpenedCore { parts, wal, recovered, reader, inbox, receiver, .. } = self;
+        let OpenedCore { parts, wal, recovered, reader, repairer, inbox, receiver, .. } = self;
         let (id, seed) = (parts.raft.id, parts.raft.seed);
         let (to_wal, wal_inbox) = unbounded();
         let (to_background, background_inbox) = unbounded();
@@ -75,6 +79,7 @@ impl OpenedCore {
             // Half of the numbers are left to count on.
             forward_id_first: Random::new(seed).next() >> 1,
         };
+        let scrubbing = Scrubbing::new(parts.scrub_interval, now);
         let exits = |on_role_change| Channels {
             to_consensus: inbox.clone(),
             to_wal: to_wal.clone(),
@@ -91,7 +96,7 @@ impl OpenedCore {
         let wal =
             WalLoop { work: WalWork::new(wal), inbox: wal_inbox, exits: exits(Box::new(|| {})), ender: ender.clone() };
         let background = BackgroundLoop {
-            background: Background::new(parts.data_dir, reader, Pace::HalfTheTime),
+            background: Background::new(parts.data_dir, reader, repairer, scrubbing, Pace::HalfTheTime),
             inbox: background_inbox,
             exits: exits(Box::new(|| {})),
             ender: ender.clone(),

@@ -179,6 +179,7 @@ impl EmbeddedCluster {
             raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
             cluster_name: "embedded".to_string(),
             request_timeout: tuning.request_timeout,
+            scrub_interval: tuning.scrub_interval,
             wal_settings: tuning.wal_settings(),
             disk: data_dir.disk(),
             data_dir,

@@ -20,6 +20,7 @@ pub mod embedded;
 pub mod end;
 pub mod exits;
 pub mod replica;
+pub mod scrubbing;
 pub mod settings;
 pub mod start;
 pub mod wal;

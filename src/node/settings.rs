@@ -49,6 +49,8 @@ pub struct Tuning {
     pub heartbeat: Duration,
     pub request_timeout: Duration,
     pub persist_stall: Duration,
+    /// How long a pass of the scrub over the whole log takes; `None`: only what is asked for.
+    pub scrub_interval: Option<Duration>,
     pub segment_bytes: u64,
     pub log_memory_bytes_max: usize,
     pub uncommitted_bytes_max: usize,
@@ -62,6 +64,7 @@ impl Default for Tuning {
             heartbeat: bounds::HEARTBEAT_INTERVAL,
             request_timeout: bounds::REQUEST_TIMEOUT,
             persist_stall: bounds::PERSIST_STALL,
+            scrub_interval: Some(bounds::SCRUB_INTERVAL),
             segment_bytes: bounds::SEGMENT_BYTES,
             log_memory_bytes_max: bounds::LOG_MEMORY_BYTES_MAX,
             uncommitted_bytes_max: bounds::UNCOMMITTED_BYTES_MAX,

@@ -67,6 +67,7 @@ impl Node {
             raft: settings.tuning.raft_config(settings.id, instance, bootstrap, seed),
             cluster_name: settings.cluster_name.clone(),
             request_timeout: settings.tuning.request_timeout,
+            scrub_interval: settings.tuning.scrub_interval,
             wal_settings: settings.tuning.wal_settings(),
             disk: data_dir.disk(),
             data_dir,
@@ -247,7 +248,7 @@ fn announce(settings: &Settings, limits: &crate::net::NetLimits, instance: Insta
 
 fn report(report: &RecoveryReport) {
     log::info!("log: {report}");
-    for warning in &report.warnings {
-        log::warn!("{warning}");
+    for sentence in report.warnings.iter().chain(&report.damaged) {
+        log::warn!("{sentence}");
     }
 }

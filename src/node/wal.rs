@@ -22,6 +22,8 @@ pub enum WalEvent {
     Persist { persists: Vec<Persist> },
     /// A segment that was zeroed ahead.
     SegmentPrepared { segment: PreparedSegment },
+    /// One of the term slots is damaged on the disk: both are written anew.
+    RewriteSlots,
     /// Everything queued before this is made durable, then the thread ends.
     Stop,
     /// End at once, as if killed.
@@ -33,12 +35,13 @@ pub struct WalWork {
     wal: Wal,
     persists: Vec<Persist>,
     net: Vec<NetEvent>,
+    slots_are_damaged: bool,
     stopping: bool,
 }
 
 impl WalWork {
     pub fn new(wal: Wal) -> WalWork {
-        WalWork { wal, persists: Vec::new(), net: Vec::new(), stopping: false }
+        WalWork { wal, persists: Vec::new(), net: Vec::new(), slots_are_damaged: false, stopping: false }
     }
 
     /// Before the thread sleeps: asks for a segment to be made ready, if there is none.
@@ -54,6 +57,7 @@ impl WalWork {
         match event {
             WalEvent::Persist { persists } => self.persists.extend(persists),
             WalEvent::SegmentPrepared { segment } => self.wal.add_segment(segment),
+            WalEvent::RewriteSlots => self.slots_are_damaged = true,
             WalEvent::Stop => self.stopping = true,
             WalEvent::Abandon => return false,
         }
@@ -71,6 +75,9 @@ impl WalWork {
 
     /// Makes durable what was taken; then what had to wait for that leaves, and consensus is told.
     pub fn persist(&mut self, exits: &mut impl Exits) -> Result<(), WalError> {
+        if std::mem::take(&mut self.slots_are_damaged) {
+            self.wal.rewrite_slots()?;
+        }
         let Some(last) = self.persists.last() else { return Ok(()) };
         let seq: PersistSeq = last.seq;
         self.wal.persist(&self.persists)?;

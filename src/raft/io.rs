@@ -63,7 +63,8 @@ pub struct Config {
 pub struct Recovered {
     pub hard_state: HardState,
     pub log: LogTail,
-    /// Every Members entry in the log, ascending, so that a truncation can fall back to the one before.
+    /// Every Members entry in the log, ascending, so that a truncation can fall back to the one before. Those whose
+    /// content is lost are not here.
     pub members: Vec<(LogIndex, Arc<Members>)>,
     pub damage: Damage,
 }
@@ -93,7 +94,8 @@ pub struct LogTail {
     /// (first index of the run, term), ascending in both: the term of every index, since terms rarely change.
     pub term_runs: Vec<(LogIndex, Term)>,
     pub last_index: LogIndex,
-    /// The last entries, consecutive, ending at `last_index`; at most `log_memory_bytes_max` of them.
+    /// The last entries, consecutive, ending at `last_index`; at most `log_memory_bytes_max` of them, and none before
+    /// a missing one.
     pub entries: Vec<Entry>,
 }
 

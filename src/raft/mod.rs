@@ -147,8 +147,8 @@ impl Raft {
         }
         let membership = Membership::new(&config, recovered.members);
         let role = if membership.is_uncounted() { Role::Uncounted } else { Role::Follower };
-        let mut random = Random::new(config.seed ^ (u64::from(config.id.get()) << 32));
-        let repair = Repair::new(recovered.damage, random.next());
+        let random = Random::new(config.seed ^ (u64::from(config.id.get()) << 32));
+        let repair = Repair::new(recovered.damage, random.clone().next());
         let mut raft = Raft {
             random,
             durability: Durability::new(log.last_index(), recovered.hard_state),

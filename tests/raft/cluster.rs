@@ -48,6 +48,8 @@ pub struct Node {
     /// `None` while it is down.
     pub raft: Option<Raft>,
     pub instance: InstanceId,
+    /// How often it was started before.
+    pub starts: u64,
     pub disk: Disk,
     /// Handed to the wal, not durable yet.
     pub wal: VecDeque<Persist>,
@@ -158,6 +160,7 @@ impl Cluster {
         Node {
             raft: None,
             instance: InstanceId(u128::from(node.get()) + wiped),
+            starts: 0,
             disk: Disk::default(),
             wal: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -199,8 +202,9 @@ impl Cluster {
             window_messages_max: settings.window_messages_max,
             log_memory_bytes_max: settings.log_memory_bytes_max,
             uncommitted_bytes_max: settings.uncommitted_bytes_max,
-            seed: settings.seed,
+            seed: settings.seed + state.starts,
         };
+        state.starts += 1;
         let recovered = recover(&state.disk, settings.log_memory_bytes_max);
         state.log = state.disk.log.clone();
         state.raft = Some(Raft::new(config, recovered, self.now));

@@ -55,9 +55,32 @@ fn fail_everywhere(operation: DiskOperation, fail: impl Fn(&MemoryDisk, u64)) {
 
 #[test]
 fn every_operation_that_fails_stops_the_wal_and_the_next_start_is_sound() {
-    for operation in DiskOperation::ALL {
+    for operation in DiskOperation::ALL.into_iter().filter(|operation| *operation != DiskOperation::Read) {
         fail_everywhere(operation, |disk, nth| disk.fail_nth(operation, nth));
     }
+}
+
+/// What can't be read the second time either is damage; once is nothing.
+#[test]
+fn a_read_that_fails_once_refuses_the_start_or_changes_nothing() {
+    let base = disk_with(4, 700);
+    let expected = model_of(&open_sound(&base.fork()));
+    let mut started = 0;
+    for nth in 1..60 {
+        let disk = base.fork();
+        disk.fail_nth(DiskOperation::Read, nth);
+        match open(&disk) {
+            Ok(opened) => {
+                started += 1;
+                assert_eq!(opened.recovered.damage, raftkv::raft::Damage::default(), "read {nth}");
+            }
+            Err(raftkv::disk::OpenError::Io(_)) => {}
+            Err(other) => panic!("read {nth}: {other}"),
+        }
+        disk.kill();
+        assert_eq!(model_of(&open_sound(&disk)), expected, "read {nth}");
+    }
+    assert!(started > 10, "{started}");
 }
 
 #[test]

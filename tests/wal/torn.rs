@@ -38,7 +38,7 @@ fn written(before: MemoryDisk, batch: &[Persist]) -> Written {
 
 /// One entry whose batch takes exactly `sectors` sectors.
 fn batch_of(index: u64, sectors: usize) -> Vec<Persist> {
-    vec![persist(None, vec![entry(index, 1, sectors * 496 - 44)])]
+    vec![persist(None, vec![entry(index, 1, sectors * 492 - 88)])]
 }
 
 /// Starts on what is there, checks what it finds, goes on writing, loses the power, and starts again.
@@ -148,7 +148,7 @@ fn the_rest_of_a_cut_batch_never_comes_back_behind_a_newer_one() {
     let torn = written.before.fork();
     torn.alter(&written.file, written.offset + SECTOR, &written.bytes[SECTOR..]);
     let mut expected = written.acknowledged.clone();
-    let next = [persist(None, vec![entry(2, 1, 3 * 496 - 44)])];
+    let next = [persist(None, vec![entry(2, 1, 3 * 492 - 88)])];
     expected.apply(&next);
     // Which of the new batch's sectors, and of the zeros if they were not synced, reach the disk at the loss of power.
     for subset in 0..256_u32 {

@@ -168,6 +168,9 @@ impl AttachedFile {
 impl DiskFile for AttachedFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let state = self.begin(DiskOperation::Read)?;
+        if state.files[self.file].is_broken(offset, offset.saturating_add(buffer.len() as u64)) {
+            return Err(named(DiskOperation::Read, &self.name, io::ErrorKind::Other, "a sector can't be read"));
+        }
         let live = &state.files[self.file].live;
         let found = usize::try_from(offset).ok().and_then(|start| live.get(start..start.checked_add(buffer.len())?));
         match found {

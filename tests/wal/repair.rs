@@ -1,0 +1,116 @@
+//! SAFETY 39b: a repair that stops anywhere leaves a node that still knows that it is damaged, or one that is whole.
+
+use raftkv::base::Random;
+use raftkv::disk::{DiskOperation, MemoryDisk};
+
+use crate::support::*;
+use crate::truth::*;
+
+const FIRST: &str = "wal/0000000000000001.seg";
+const SECOND: &str = "wal/0000000000000002.seg";
+
+/// Starts on a damaged directory and repairs it, until something fails. Whether nothing did.
+fn repair(disk: &MemoryDisk, truth: &Truth) -> bool {
+    let Ok(mut opened) = open(disk) else { return false };
+    for missing in opened.repairer.missing() {
+        if opened.repairer.offer(truth.entry(missing.index)).is_err() {
+            return false;
+        }
+    }
+    // Who cuts what may have been acknowledged needs a leader's word that it was not, or is there again.
+    opened.recovered.damage.end_uncertain || opened.repairer.clear_mark().is_ok()
+}
+
+fn damaged(truth: &Truth, random: &mut Random) -> MemoryDisk {
+    let disk = truth.disk.fork();
+    for _ in 0..=random.below(2) {
+        let file = [FIRST, SECOND][random.below(2) as usize];
+        let blocks = if file == FIRST { 4 } else { 3 };
+        let at = (random.below(blocks) * 4096 + random.below(3) * 512 + random.below(512)) as usize;
+        let byte = truth.bytes(file)[at];
+        match random.below(3) {
+            0 => disk.break_sector(file, at as u64 / 512),
+            1 if file == FIRST => disk.alter(file, at / 512 * 512, &[0; 512]),
+            _ => disk.alter(file, at, &[byte ^ 0x41]),
+        }
+    }
+    disk
+}
+
+#[test]
+fn a_repair_that_the_power_interrupts_anywhere_is_finished_by_the_next_start() {
+    let truth = Truth::of_two_segments();
+    let (mut interrupted, mut tally) = (0, Tally::default());
+    for seed in 0..60 {
+        let damaged = damaged(&truth, &mut Random::new(seed));
+        let mut uncertain = match open(&damaged.fork()) {
+            Ok(opened) => opened.recovered.damage.end_uncertain,
+            // More than one batch in a row is not known.
+            Err(_) => continue,
+        };
+        for off_at in 1.. {
+            let disk = damaged.fork();
+            disk.power_off_at(off_at);
+            if repair(&disk, &truth) {
+                break;
+            }
+            interrupted += 1;
+            match off_at % 3 {
+                0 => disk.kill(),
+                1 => disk.crash(),
+                _ => disk.crash_by_chance(&mut Random::new(off_at)),
+            }
+            let what = format!("seed {seed}, power off at operation {off_at}");
+            // What was uncertain may have been cut by now; the mark knows.
+            let opened = open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+            uncertain |= opened.recovered.damage.end_uncertain;
+            drop(opened);
+            disk.kill();
+            let before = tally.uncertain;
+            truth.check(&disk, &what, &mut tally);
+            assert!(uncertain || tally.uncertain == before, "{what}: the end became uncertain");
+        }
+    }
+    println!("{interrupted} interrupted repairs: {tally:?}");
+    assert_eq!(tally.refused, 0, "{tally:?}");
+    assert!(interrupted > 1000, "{interrupted}");
+}
+
+/// Mutant: what a start reads where an earlier one repaired is believed, though the page cache alone may hold it.
+#[test]
+fn a_repair_whose_fsync_failed_is_made_durable_before_it_is_believed() {
+    let truth = Truth::of_two_segments();
+    for nth in 1..20 {
+        let disk = truth.disk.fork();
+        disk.alter(FIRST, 2 * 4096 + 512 + 9, &[0xff, 0, 0xff]);
+        let mut opened = open_sound(&disk);
+        disk.fail_nth(DiskOperation::Sync, nth);
+        let offered = opened.repairer.offer(truth.entry(opened.repairer.missing()[0].index));
+        if offered.is_ok() {
+            return;
+        }
+        disk.kill();
+        let mut opened = open_sound(&disk);
+        assert_eq!(opened.repairer.missing(), [], "the cache holds the repair");
+        opened.repairer.clear_mark().unwrap();
+        disk.crash();
+        assert!(!open_sound(&disk).recovered.damage.suspect, "what was believed was not durable");
+    }
+    panic!("it never ends");
+}
+
+#[test]
+fn an_entry_that_is_not_the_one_that_is_missing_is_refused() {
+    let truth = Truth::of_two_segments();
+    let disk = truth.disk.fork();
+    // The data of entry 2: its header is sound, and says its checksum.
+    disk.alter(FIRST, 4096 + 512 + 9, &[0xff, 0, 0xff]);
+    let mut opened = open_sound(&disk);
+    let missing = opened.repairer.missing();
+    assert!(missing[0].checksum.is_some(), "{missing:?}");
+    let mut other = truth.entry(missing[0].index).clone();
+    other.data = vec![7; other.data.len()].into();
+    assert_eq!(opened.repairer.offer(&other).unwrap(), raftkv::disk::Offered::NotMissing);
+    assert_eq!(opened.repairer.missing(), missing);
+    truth.refill(opened, &disk, "after a wrong offer");
+}
