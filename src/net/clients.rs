@@ -97,6 +97,7 @@ impl Net {
     fn on_input(&mut self, id: ConnectionId, length: usize) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Role::Client(session) = &mut connection.role else { return };
+        self.spent_bytes += length;
         if length == 0 {
             connection.readable = false;
             session.on_end();
@@ -154,12 +155,16 @@ impl Net {
     }
 
     pub(super) fn finish_client(&mut self, id: ConnectionId) {
-        self.advance(id);
+        self.encode(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Err(error) = connection.flush() {
-            log::debug!("net: {} can't be written: {error}", connection.remote);
-            return self.close(id, CloseReason::Broken);
+        match connection.flush(self.limits.turn_connection_bytes_max) {
+            Ok(written) => self.spent_bytes += written,
+            Err(error) => {
+                log::debug!("net: {} can't be written: {error}", connection.remote);
+                return self.close(id, CloseReason::Broken);
+            }
         }
+        let may_write_more = connection.may_write_more();
         let Role::Client(session) = &mut connection.role else { return };
         if let Some(reason) = session.finished() {
             if session.input_ended() {
@@ -171,9 +176,20 @@ impl Net {
             return self.close(id, CloseReason::TooMuchUnread);
         }
         let unread_input = connection.readable && session.wants_input() && !connection.is_starved;
-        if session.pipeline().has_work() || unread_input {
+        if session.pipeline().has_work() || unread_input || may_write_more {
             self.make_ready(id);
         }
+    }
+
+    /// Turns answers into output, which costs the turn what it copies.
+    fn encode(&mut self, id: ConnectionId) {
+        let output_bytes = |net: &mut Net| match net.connections.get_mut(id).map(|connection| &mut connection.role) {
+            Some(Role::Client(session)) => session.pipeline().output().len(),
+            _ => 0,
+        };
+        let before = output_bytes(self);
+        self.advance(id);
+        self.spent_bytes += output_bytes(self).saturating_sub(before);
     }
 
     // ---- lingering -----------------------------------------------------------------------------------------
@@ -202,7 +218,7 @@ impl Net {
                         *ended_input = true;
                     }
                 }
-                Ok(None | Some(_)) => {}
+                Ok(read) => self.spent_bytes += read.unwrap_or(0),
             }
         }
         // More may come; the deadline ends it.
@@ -211,7 +227,8 @@ impl Net {
 
     pub(super) fn finish_lingering(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let mut result = connection.flush();
+        let mut result = connection.flush(self.limits.turn_connection_bytes_max).map(|bytes| self.spent_bytes += bytes);
+        let may_write_more = connection.may_write_more();
         let Role::Lingering { output, reason, ended_output, ended_input, .. } = &mut connection.role else { return };
         let written = output.is_empty();
         if result.is_ok() && written && !std::mem::replace(ended_output, true) {
@@ -220,6 +237,8 @@ impl Net {
         if result.is_err() || (written && *ended_input) {
             let reason = *reason;
             self.close(id, reason);
+        } else if may_write_more {
+            self.make_ready(id);
         }
     }
 }

@@ -12,9 +12,21 @@ fn quick() -> NetLimits {
     NetLimits { dial_backoff_min: min, dial_backoff_max: max, ..NetLimits::default() }
 }
 
-fn heartbeat(from: u32, to: u32, round: u64) -> Message {
+pub(super) fn heartbeat(from: u32, to: u32, round: u64) -> Message {
     let body = Body::Heartbeat { commit: LogIndex(1), round };
     Message { from: node_id(from), to: node_id(to), instance: InstanceId(u128::from(from)), term: Term(1), body }
+}
+
+pub(super) fn identity(id: u32) -> Identity {
+    Identity {
+        id: node_id(id),
+        level: 1,
+        level_min: 1,
+        cluster_name: "test".into(),
+        cluster: None,
+        instance: InstanceId(u128::from(id)),
+        address: "somewhere:1".into(),
+    }
 }
 
 fn append(from: u32, to: u32, bytes: usize) -> Message {
@@ -52,16 +64,7 @@ impl Node {
     }
 
     fn hello_from(&self, from: u32) -> Hello {
-        let from = Identity {
-            id: node_id(from),
-            level: 1,
-            level_min: 1,
-            cluster_name: "test".into(),
-            cluster: None,
-            instance: InstanceId(u128::from(from)),
-            address: "somewhere:1".into(),
-        };
-        Hello { from, to: node_id(self.id) }
+        Hello { from: identity(from), to: node_id(self.id) }
     }
 
     /// A stranger that dials and says `hello`; the answer it gets.

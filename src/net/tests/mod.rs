@@ -5,6 +5,7 @@ mod clients;
 mod conversation;
 mod hostile;
 mod links;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
