@@ -58,7 +58,8 @@ pub const PAGE_KEYS_DEFAULT: usize = 1000;
 
 // ---- connections (defaults of settings) --------------------------------------------------------------------
 
-/// Connections of clients. Reached: accepting pauses until one closes. The descriptor limit may bound it lower.
+/// Connections of clients. Reached: two more for each peer are accepted, in which a client is answered `busy` and
+/// closed; then accepting pauses until one closes. The descriptor limit may bound it lower.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes that one connection may have buffered, in and out together, before it is no longer read; a connection
 /// whose unread answers pass twice this is dropped.

@@ -74,7 +74,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "MIB", default_value_t = limits::LOG_MEMORY_BYTES_MAX as u64 / MIB)]
     pub log_memory_mib: u64,
 
-    /// Most client connections; accepting pauses at the limit
+    /// Most client connections; one beyond them is answered `busy` and closed, or waits to be accepted
     #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_MAX)]
     pub connections_max: usize,
 

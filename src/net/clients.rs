@@ -20,7 +20,8 @@ impl Net {
     // ---- accepting -----------------------------------------------------------------------------------------
 
     /// Whether another connection may be accepted. Beyond the clients' bound there is room for peers alone, so that
-    /// clients never keep a cluster from forming; one that turns out to be a client there is refused.
+    /// clients never keep a cluster from forming; one that turns out to be a client there is refused. Each peer may
+    /// have two: the one that it left behind, and the one that it dialed since.
     pub(super) fn may_take_another(&self) -> bool {
         let reserve = 2 * self.links.len();
         self.clients_open < self.limits.connections_max + reserve
@@ -134,10 +135,10 @@ impl Net {
     /// No connection is left for this client; none of what it asked was delivered.
     fn refuse(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Role::Client(session) = &connection.role else { return };
+        let Role::Client(session) = &mut connection.role else { return };
         self.admission.give_back(self.asked.len() + session.undispatched());
         self.asked.clear();
-        let output = session.refusal();
+        let output = session.refuse();
         self.linger(id, output, CloseReason::TooManyConnections);
     }
 

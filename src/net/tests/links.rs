@@ -313,6 +313,30 @@ fn clients_never_keep_a_peer_out_and_are_refused_in_the_room_for_peers() {
 }
 
 #[test]
+fn in_the_room_for_peers_every_request_in_frames_is_answered_busy_under_its_id() {
+    let node = alone_with_peers(NetLimits { connections_max: 1, requests_max: 2, ..quick() });
+    let mut first = node.connect();
+    assert_eq!(first.ask("PING"), "PONG");
+    let (mut second, mut bytes) = (node.connect(), BytesMut::new());
+    for id in 1..=3 {
+        wire::encode_request(id, &get(), true, &mut bytes);
+    }
+    second.write(&bytes);
+    second.end();
+    for id in 1..=3 {
+        let (answered, reply) = wire::decode_reply(second.frame()).unwrap();
+        assert_eq!((answered, reply.result.unwrap_err().code, reply.leader), (id, ErrorCode::Busy, None));
+    }
+    assert_eq!(second.rest(), b"");
+    node.await_count(&mut first, "its end", |counters| counters.closed(CloseReason::TooManyConnections) == 1);
+    // Nothing of it was delivered, and nothing of it counts any more.
+    assert!(node.from_net.try_iter().all(|event| matches!(event, FromNet::LinkDown { .. })), "a request got through");
+    first.write("GET a\nGET a\n");
+    node.request();
+    node.request();
+}
+
+#[test]
 fn whoever_answers_a_hello_with_something_else_is_no_peer() {
     let stranger = listener();
     let node = Node::start(config(1, listener(), &[(2, stranger.local_addr().unwrap())], quick()));
