@@ -230,6 +230,8 @@ impl Replica {
             }
             FromNet::ForwardReply { from, id, reply } => {
                 if let Some(forward) = self.waiting.take_forward(from, id) {
+                    // What the link itself refused names no leader; this node knows whom it was for.
+                    let reply = Reply { leader: reply.leader.or_else(|| self.leader()), ..reply };
                     reply::answer(forward.waiter, reply, &mut effects.net);
                 }
             }
@@ -541,6 +543,43 @@ mod tests {
             started: Moment::ZERO,
         };
         Replica::new(config, raft::Recovered::default(), Moment::ZERO)
+    }
+
+    /// A follower of node 2, which it has just heard.
+    fn follower_of_2() -> Replica {
+        let (mut replica, mut effects, two) = (follower(), Effects::default(), NodeId::new(2).unwrap());
+        let body = raft::Body::Heartbeat { commit: LogIndex::ZERO, round: 1 };
+        let message = raft::Message { from: two, to: replica.id, instance: InstanceId(2), term: Term(1), body };
+        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
+        replica.end_turn(Moment::ZERO, &mut effects);
+        assert_eq!(replica.leader().map(|leader| leader.id), Some(two));
+        replica
+    }
+
+    /// So the README says: a program can go there itself.
+    #[test]
+    fn a_refusal_names_the_leader_also_what_the_link_to_it_refused() {
+        let (mut replica, mut effects) = (follower_of_2(), Effects::default());
+        let request = Request::Get { key: "k".into(), revision: None };
+        let two = NodeId::new(2).unwrap();
+        for (sequence, forward) in [(0, false), (1, true)] {
+            let connection = crate::net::ConnectionId { slot: 0, generation: 0 };
+            let origin = Origin { connection, sequence };
+            let event = FromNet::Request { origin, request: request.clone(), forward };
+            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
+        }
+        let Some(NetEvent::Forward { to, id, .. }) = effects.net.pop() else { panic!("{:?}", effects.net) };
+        let reply = Reply::refused(ErrorCode::Busy, "the link is full", None);
+        let refused = FromNet::ForwardReply { from: to, id, reply };
+        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(refused), &mut effects);
+        let named = |event: &NetEvent| match event {
+            NetEvent::Reply { reply: Reply { result: Err(error), leader: Some(leader) }, .. } => {
+                (error.code, leader.id)
+            }
+            other => panic!("{other:?}"),
+        };
+        let leaders: Vec<_> = effects.net.iter().map(named).collect();
+        assert_eq!(leaders, [(ErrorCode::NotLeader, two), (ErrorCode::Busy, two)]);
     }
 
     #[test]
