@@ -32,9 +32,12 @@ pub struct Damage {
     pub what: String,
 }
 
-/// The same for every damage, since a damaged directory can't be trusted in part.
-const WAY_OUT: &str = "nothing was changed; restore the data directory from a copy, or move it away and let the node \
-                       return with an empty one, as a new member (damage is not repaired from peers in this version)";
+/// The same for every damage, since a damaged directory can't be trusted in part. It advises neither of the two things
+/// that come to mind: an older copy has the same instance id and would vote again having forgotten what it
+/// acknowledged, and an empty directory is another instance, which never counts.
+const WAY_OUT: &str = "nothing was changed; leave this node down, the others go on as long as they are a majority; \
+                       never put back an older copy of the directory, since it has forgotten what it acknowledged \
+                       (in this version damage is not repaired from peers, and members can't be replaced)";
 
 impl Damage {
     pub(super) fn new(file: impl Into<String>, what: impl Into<String>) -> Damage {
