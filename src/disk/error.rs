@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::base::LogIndex;
 
@@ -19,10 +20,26 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
+impl OpenError {
+    /// The same, and it names the data directory, which what lies on a [`Disk`](super::Disk) does not know.
+    pub fn in_directory(self, directory: &Path) -> OpenError {
+        let directory = directory.display();
+        match self {
+            OpenError::Configuration(sentence) => OpenError::Configuration(format!("{directory}: {sentence}")),
+            OpenError::Damaged(damage) => {
+                OpenError::Damaged(Damage { file: format!("{directory}/{}", damage.file), ..damage })
+            }
+            OpenError::Io(error) => {
+                OpenError::Io(io::Error::new(error.kind(), format!("data directory {directory}: {error}")))
+            }
+        }
+    }
+}
+
 /// What was found wrong, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Damage {
-    /// Relative to the data directory.
+    /// Relative to the data directory, until [`OpenError::in_directory`].
     pub file: String,
     /// Byte offset in the file, where it is known.
     pub offset: Option<u64>,
