@@ -128,7 +128,9 @@ fn the_prompt_edits_remembers_completes_and_follows_the_leader() {
     terminal.expect("\"\\x07\\x1b[2J\"");
 
     // Bytes that are no text cost their line, all of it, and not the session.
-    for line in [&b"GET \xe9\r"[..], b"PUT fruit \xff\r", b"PUT caf\xe9 DELETE fruit\r"] {
+    // The last one is longer than what is read at once.
+    let long = [b"PUT caf\xe9", &[b' '; 2000][..], b"DELETE fruit\r"].concat();
+    for line in [&b"GET \xe9\r"[..], b"PUT fruit \xff\r", &long] {
         terminal.send(line);
         terminal.expect("not UTF-8");
         terminal.expect("> ");
