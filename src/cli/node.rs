@@ -33,10 +33,8 @@ pub fn run_node(args: NodeArgs) -> ExitCode {
     };
     start_log(args.id, args.log_level);
     end_on_panic();
-    for warning in warnings {
-        log::warn!("{warning}");
-    }
-    let node = match Node::start(&settings(&args)) {
+    let settings = Settings { warnings, ..settings(&args) };
+    let node = match Node::start(&settings) {
         Ok(node) => node,
         Err(error) => {
             complain(&error.to_string());
@@ -91,6 +89,7 @@ fn settings(args: &NodeArgs) -> Settings {
             buffered_bytes_max: mib(args.buffered_mib),
             ..NetLimits::default()
         },
+        warnings: Vec::new(),
     }
 }
 

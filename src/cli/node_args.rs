@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::peers::{Address, Peer, parse_id};
 use crate::base::limits;
-use crate::base::{NodeId, Random};
+use crate::base::{NodeId, Random, is_same_address};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -147,14 +147,14 @@ impl NodeArgs {
             if peer.id == self.id {
                 return Err(format!("--peer {peer} has this node's own id (--id {}); name only the others", self.id));
             }
-            if peer.address == *self.advertised() {
+            if is_same(&peer.address, self.advertised()) {
                 return Err(format!("--peer {peer} has this node's own address; each member needs its own"));
             }
             for earlier in &self.peers[..at] {
                 if earlier.id == peer.id {
                     return Err(format!("--peer {earlier} and --peer {peer} have the same id; ids are unique"));
                 }
-                if earlier.address == peer.address {
+                if is_same(&earlier.address, &peer.address) {
                     return Err(format!("--peer {earlier} and --peer {peer} have the same address; one is wrong"));
                 }
             }
@@ -241,6 +241,10 @@ impl NodeArgs {
     }
 }
 
+fn is_same(one: &Address, other: &Address) -> bool {
+    is_same_address(&one.to_string(), &other.to_string())
+}
+
 fn within(option: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), String> {
     if range.contains(&value) {
         return Ok(());
@@ -317,6 +321,7 @@ mod tests {
     fn members_must_be_distinct_and_few() {
         assert!(refusal("--id 1 --peer 1=localhost:5002").contains("own id"));
         assert!(refusal("--id 1 --peer 2=127.0.0.1:5001").contains("own address"));
+        assert!(refusal("--id 1 --peer 2=localhost:5001").contains("own address"));
         assert!(refusal("--id 1 --peer 2=localhost:2 --peer 2=localhost:3").contains("same id"));
         assert!(refusal("--id 1 --peer 2=localhost:2 --peer 3=localhost:2").contains("same address"));
         let seven: String = (2..=8).map(|id| format!(" --peer {id}=localhost:{id}")).collect();

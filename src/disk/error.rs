@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::base::LogIndex;
 
@@ -19,10 +20,26 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
+impl OpenError {
+    /// The same, and it names the data directory, which what lies on a [`Disk`](super::Disk) does not know.
+    pub fn in_directory(self, directory: &Path) -> OpenError {
+        let directory = directory.display();
+        match self {
+            OpenError::Configuration(sentence) => OpenError::Configuration(format!("{directory}: {sentence}")),
+            OpenError::Damaged(damage) => {
+                OpenError::Damaged(Damage { file: format!("{directory}/{}", damage.file), ..damage })
+            }
+            OpenError::Io(error) => {
+                OpenError::Io(io::Error::new(error.kind(), format!("data directory {directory}: {error}")))
+            }
+        }
+    }
+}
+
 /// What was found wrong, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Damage {
-    /// Relative to the data directory.
+    /// Relative to the data directory, until [`OpenError::in_directory`].
     pub file: String,
     /// Byte offset in the file, where it is known.
     pub offset: Option<u64>,
@@ -32,9 +49,12 @@ pub struct Damage {
     pub what: String,
 }
 
-/// The same for every damage, since a damaged directory can't be trusted in part.
-const WAY_OUT: &str = "nothing was changed; restore the data directory from a copy, or move it away and let the node \
-                       return with an empty one, as a new member (damage is not repaired from peers in this version)";
+/// The same for every damage, since a damaged directory can't be trusted in part. It advises neither of the two things
+/// that come to mind: an older copy has the same instance id and would vote again having forgotten what it
+/// acknowledged, and an empty directory is another instance, which never counts.
+const WAY_OUT: &str = "nothing was changed; leave this node down, the others go on as long as they are a majority; \
+                       never put back an older copy of the directory, since it has forgotten what it acknowledged \
+                       (in this version damage is not repaired from peers, and members can't be replaced)";
 
 impl Damage {
     pub(super) fn new(file: impl Into<String>, what: impl Into<String>) -> Damage {

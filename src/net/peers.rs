@@ -25,7 +25,7 @@ use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, NetLimits, input};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
-use crate::base::{ClusterId, NodeId, Term};
+use crate::base::{ClusterId, NodeId, Term, is_same_address};
 use crate::raft::Message;
 use crate::wire::{self, Hello, PeerFrame};
 
@@ -462,11 +462,17 @@ impl Net {
             }
         }
         for (id, address) in peers {
-            if self.links.get(&id).is_some_and(|link| link.address == address) || id == self.me.id {
+            if id == self.me.id {
                 continue;
             }
-            if self.links.contains_key(&id) {
-                self.lose_link(id, CloseReason::NotAPeer, &format!("it moves to {address}"));
+            if let Some(link) = self.links.get_mut(&id) {
+                if is_same_address(&link.address, &address) {
+                    // The next dial goes by what the log says; the connection that there is stays.
+                    link.address = address;
+                    continue;
+                }
+                let why = format!("it is dialed anew, its address was {} until now", link.address);
+                self.lose_link(id, CloseReason::NotAPeer, &why);
             }
             self.links.insert(id, Link::new(address, &self.limits, self.now));
         }

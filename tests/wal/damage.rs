@@ -227,7 +227,7 @@ fn a_refusal_names_file_offset_index_and_the_way_out() {
     let disk = disk_with(3, 600);
     disk.alter(FIRST, 2 * 4096 + 100, &[0xff, 0, 0xff]);
     let message = damage_of(&disk).to_string();
-    for part in [FIRST, "byte 8192", "log index 2", "checksum", "nothing was changed", "move it away"] {
+    for part in [FIRST, "byte 8192", "log index 2", "checksum", "nothing was changed", "never put back"] {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
 }

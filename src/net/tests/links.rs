@@ -258,6 +258,19 @@ fn a_removed_peer_is_cut_off_and_not_let_in_again() {
 }
 
 #[test]
+fn a_peer_that_is_called_by_another_name_keeps_its_link_and_one_that_moves_does_not() {
+    let [one, two] = pair([quick(), quick()], |_| {});
+    one.link_up();
+    let set_peers = |address: String| one.send(NetEvent::SetPeers { peers: vec![(node_id(2), address.into())] });
+    set_peers(format!("localhost:{}", two.address.port()));
+    one.send(NetEvent::Send { message: heartbeat(1, 2, 7) });
+    assert_eq!(two.message(), heartbeat(1, 2, 7), "what was sent on the link is not there");
+    set_peers(listener().local_addr().unwrap().to_string());
+    let why = one.link_down("dialed anew");
+    assert!(why.contains(&format!("localhost:{}", two.address.port())), "it does not name the old address: {why}");
+}
+
+#[test]
 fn without_credit_no_peer_is_read_until_there_is_some() {
     let node = alone_with_peers(quick());
     let (mut peer, _) = node.greet(&node.hello_from(2));

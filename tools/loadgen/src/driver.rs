@@ -11,7 +11,7 @@ use raftkv::api::Applied;
 
 use crate::link::{Answered, Link, Protocol, Verdict};
 use crate::plan::Mixer;
-use crate::report::Report;
+use crate::report::{Report, Second};
 use crate::timer::Timer;
 
 /// Between two looks at all connections: those to be dialed again, those that pause, those that hang.
@@ -126,8 +126,8 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Runs to the end; `each_second` gets the line of each measured second. Gives how long was measured.
-    pub fn run(&mut self, mut each_second: impl FnMut(String)) -> io::Result<Duration> {
+    /// Runs to the end; `each_second` gets what each measured second brought. Gives how long was measured.
+    pub fn run(&mut self, mut each_second: impl FnMut(Second)) -> io::Result<Duration> {
         let mut events = Events::with_capacity(1024);
         let mut touched: Vec<usize> = (0..self.slots.len()).collect();
         let (mut sweep_at, mut second_from) = (self.start, self.measured_from());
@@ -333,8 +333,10 @@ impl<'a> Driver<'a> {
         if self.draining.is_none() && link.waiting() == 0 {
             self.report.on_failed(cause, Applied::No);
         }
+        let has_connected = link.has_connected();
         for sent in link.abandon() {
-            self.report.on_failed(cause, if sent.is_write { Applied::Maybe } else { Applied::No });
+            let applied = if sent.is_write && has_connected { Applied::Maybe } else { Applied::No };
+            self.report.on_failed(cause, applied);
         }
         self.avoided.insert(slot.address.clone(), now + AVOID);
         slot.moves_to = None;
@@ -429,8 +431,12 @@ mod tests {
     }
 
     fn drive(address: String, rate: Option<f64>, count: u64) -> serde_json::Value {
+        drive_all(vec![address], rate, count)
+    }
+
+    fn drive_all(addresses: Vec<String>, rate: Option<f64>, count: u64) -> serde_json::Value {
         let settings = Settings {
-            addresses: vec![address],
+            addresses,
             leader: None,
             connections: 1,
             depth: 8,
@@ -466,5 +472,15 @@ mod tests {
         let unknown = report["unknown"]["connection_broke"].as_u64().unwrap();
         assert!((1..=8).contains(&unknown), "{report}");
         assert_eq!(report["writes"]["count"].as_u64().unwrap() + unknown, 1000);
+    }
+
+    #[test]
+    fn what_was_queued_for_a_connection_that_was_refused_was_not_sent() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let report = drive_all(vec![nobody, server(0)], None, 1000);
+        let refused = report["errors"]["connection_refused"].as_u64().unwrap();
+        assert!(refused > 0, "{report}");
+        assert_eq!(report["unknown"], serde_json::json!({}), "{report}");
+        assert_eq!(report["writes"]["count"].as_u64().unwrap() + refused, 1000);
     }
 }

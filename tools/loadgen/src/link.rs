@@ -57,6 +57,7 @@ pub struct Link {
     pub stream: TcpStream,
     codec: Codec,
     waiting: VecDeque<Sent>,
+    /// From when the connection stands.
     writable: bool,
 }
 
@@ -80,7 +81,12 @@ impl Link {
         self.waiting.front().map(|sent| sent.since)
     }
 
-    /// What is under way when the connection is given up: writes among it may have been applied.
+    /// Whether anything may have left: nothing does before the connection stands.
+    pub fn has_connected(&self) -> bool {
+        self.writable
+    }
+
+    /// What is under way when the connection is given up: writes among it may have been applied, if it stood.
     pub fn abandon(self) -> VecDeque<Sent> {
         self.waiting
     }

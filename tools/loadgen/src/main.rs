@@ -95,7 +95,7 @@ struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = positive())]
     timeout_ms: u64,
 
-    /// Write the report as JSON to a file, or to standard output for -
+    /// Write the report as JSON to a file, or to standard output for -: an object a line for each second, then the whole
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
 
@@ -194,15 +194,20 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
     // With the JSON on standard output, the lines for people go elsewhere.
     let to_stderr = arguments.json.as_deref() == Some("-");
     let say = |line: &str| if to_stderr { eprintln!("{line}") } else { println!("{line}") };
-    let elapsed = Driver::new(settings, &mut mixer, &mut report, until)?.run(|line| say(&line))?;
-    say(report.summary(elapsed).trim_end());
-    if let Some(file) = &arguments.json {
-        let text = format!("{:#}\n", report.json(plan_json(arguments), elapsed));
-        match file.as_str() {
-            "-" => std::io::stdout().write_all(text.as_bytes())?,
-            file => File::create(file)?.write_all(text.as_bytes())?,
+    let mut json: Box<dyn Write> = match arguments.json.as_deref() {
+        None => Box::new(std::io::sink()),
+        Some("-") => Box::new(std::io::stdout()),
+        Some(file) => Box::new(File::create(file)?),
+    };
+    let mut written = Ok(());
+    let elapsed = Driver::new(settings, &mut mixer, &mut report, until)?.run(|second| {
+        say(&second.text);
+        if written.is_ok() {
+            written = writeln!(json, "{}", second.json);
         }
-    }
+    })?;
+    say(report.summary(elapsed).trim_end());
+    written.and_then(|()| writeln!(json, "{}", report.json(plan_json(arguments), elapsed)))?;
     Ok(report.is_clean())
 }
 
