@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use linearizability::{Checked, History, Id, Limits, Operation, Outcome, check};
+use linearizability::{Checked, History, Id, Limits, Operation, Outcome, Record, Violation, check, read};
 
 /// SplitMix64.
 struct Random(u64);
@@ -160,4 +160,190 @@ fn revisions_guide_the_search_straight_to_an_order() {
         let checked = checked(seed, Shape { clients: 10, depth: 4, open: 0, ..SHAPE });
         assert_eq!(checked.steps, checked.operations as u64, "seed {seed}");
     }
+}
+
+// ---- all orders --------------------------------------------------------------------------------------------
+
+/// Whether some order explains the answers, found by trying all.
+fn brute(records: &[Record], store: &Store, placed: &mut Vec<bool>) -> bool {
+    let is_left = |at: &usize| !placed[*at] && records[*at].outcome.is_some();
+    let left: Vec<usize> = (0..records.len()).filter(is_left).collect();
+    let Some(until) = left.iter().filter_map(|at| records[*at].completed_ns).min() else { return true };
+    for at in 0..records.len() {
+        let record = &records[at];
+        let failed = record.outcome.is_none() && record.completed_ns.is_some();
+        if placed[at] || failed || record.invoked_ns > until {
+            continue;
+        }
+        let mut store = store.clone();
+        let answer = apply(&mut store, &record.operation);
+        if record.outcome.as_ref().is_none_or(|outcome| *outcome == answer) {
+            placed[at] = true;
+            let found = brute(records, &store, placed);
+            placed[at] = false;
+            if found {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn draw_outcome(random: &mut Random, operation: &Operation, keys: u64) -> Outcome {
+    match operation {
+        Operation::Put { .. } => Outcome::Put,
+        Operation::Delete { .. } => Outcome::Deleted { existed: random.percent(50) },
+        Operation::Get { .. } => {
+            let value = format!("v{}", random.below(2));
+            Outcome::Value(random.percent(70).then(|| value.into()))
+        }
+        Operation::List { .. } => {
+            let mut store: Store = (0..keys).filter(|_| random.percent(50)).map(|at| (key(at), Bytes::new())).collect();
+            apply(&mut store, operation)
+        }
+    }
+}
+
+/// Up to six operations at drawn times, with the answers of a store that does them one by one at drawn moments, of
+/// which one may be replaced.
+fn tiny(seed: u64) -> Vec<Record> {
+    let mut random = Random(seed);
+    let shape = Shape { keys: 1 + random.below(3), lists: 25, values: 2, ..SHAPE };
+    let mut timed = Vec::new();
+    for number in 0..2 + random.below(5) as usize {
+        let invoked_ns = random.below(10);
+        let (takes_effect_ns, completed_ns) = (invoked_ns + random.below(4), invoked_ns + random.below(6));
+        let record = Record {
+            client: number as u64,
+            invoked_ns,
+            completed_ns: random.percent(75).then_some(completed_ns.max(takes_effect_ns)),
+            operation: draw(&mut random, shape, number),
+            outcome: None,
+            revision: None,
+        };
+        timed.push((takes_effect_ns, record));
+    }
+    timed.sort_by_key(|(takes_effect_ns, _)| *takes_effect_ns);
+    let mut store = Store::new();
+    for (_, record) in &mut timed {
+        if record.completed_ns.is_none() && random.percent(50) {
+            continue;
+        }
+        let outcome = apply(&mut store, &record.operation);
+        record.outcome = record.completed_ns.map(|_| outcome);
+    }
+    let at = random.below(2 * timed.len() as u64) as usize;
+    if let Some((_, record)) = timed.get_mut(at)
+        && record.completed_ns.is_some()
+    {
+        record.outcome = random.percent(90).then(|| draw_outcome(&mut random, &record.operation, shape.keys));
+    }
+    timed.into_iter().map(|(_, record)| record).collect()
+}
+
+#[test]
+fn on_small_histories_the_verdict_is_that_of_trying_all_orders() {
+    let (mut passed, mut failed) = (0, 0);
+    for seed in 0..40_000 {
+        let mut history = History::new();
+        tiny(seed).into_iter().for_each(|record| history.push(record));
+        let expected = brute(history.records(), &Store::new(), &mut vec![false; history.records().len()]);
+        let verdict = check(&history, Limits::default());
+        let shown = || history.records().iter().map(|record| format!("{record}\n")).collect::<String>();
+        assert_eq!(verdict.is_ok(), expected, "seed {seed}: {verdict:?}\n{}", shown());
+        *if expected { &mut passed } else { &mut failed } += 1;
+    }
+    assert!(passed > 5000 && failed > 5000, "{passed} passed, {failed} failed: both should be many");
+}
+
+// ---- answers that can't be ---------------------------------------------------------------------------------
+
+/// Replaces one answer by one that no order explains; `None`: it is of no use for that.
+fn spoil(random: &mut Random, history: &History, revisions: bool) -> Option<History> {
+    let records = history.records();
+    let at = random.below(records.len() as u64) as usize;
+    let mut spoiled = records[at].clone();
+    let completed_ns = spoiled.completed_ns?;
+    if !revisions {
+        spoiled.revision = None;
+    }
+    let puts_of = |key: &Bytes| {
+        let key = key.clone();
+        records.iter().filter_map(move |other| match &other.operation {
+            Operation::Put { key: put, value } if *put == key => Some((other, value.clone())),
+            _ => None,
+        })
+    };
+    spoiled.outcome = Some(match (&spoiled.operation, spoiled.outcome.as_ref()?) {
+        // A value that was written later, that was overwritten long before, or that another key holds.
+        (Operation::Get { key }, Outcome::Value(_)) => {
+            let later = puts_of(key).find(|(put, _)| put.invoked_ns > completed_ns);
+            let overwritten = puts_of(key).find(|(put, _)| {
+                let after = put.completed_ns.unwrap_or(u64::MAX);
+                puts_of(key).any(|(other, _)| {
+                    other.invoked_ns > after && other.completed_ns.is_some_and(|by| by < spoiled.invoked_ns)
+                })
+            });
+            let chosen = if random.percent(50) { later } else { overwritten };
+            Outcome::Value(Some(chosen?.1))
+        }
+        (Operation::Delete { .. }, Outcome::Deleted { .. }) => Outcome::Value(None),
+        (Operation::List { .. }, Outcome::Keys { keys, more: false }) if keys.len() > 1 => {
+            Outcome::Keys { keys: keys.iter().rev().cloned().collect(), more: false }
+        }
+        _ => return None,
+    });
+    let mut history = History::new();
+    for (other, record) in records.iter().enumerate() {
+        let mut record = if other == at { spoiled.clone() } else { record.clone() };
+        record.revision = record.revision.filter(|_| revisions);
+        history.push(record);
+    }
+    Some(history)
+}
+
+#[test]
+fn an_answer_that_can_not_be_is_found() {
+    let (mut random, mut found) = (Random(1), 0);
+    for seed in 0..600 {
+        let history = run(seed, Shape { operations: 150, clients: 5, ..SHAPE });
+        let Some(spoiled) = spoil(&mut random, &history, seed % 2 == 0) else { continue };
+        let verdict = check(&spoiled, Limits::default());
+        assert!(verdict.is_err(), "seed {seed}: {verdict:?}");
+        assert!(!matches!(verdict, Err(Violation::Undecided { .. })), "seed {seed}: {verdict:?}");
+        found += 1;
+    }
+    assert!(found > 150, "{found}");
+}
+
+#[test]
+fn a_history_survives_its_text() {
+    for seed in 0..20 {
+        let history = run(seed, SHAPE);
+        let text: String = history.records().iter().map(|record| format!("{record}\n")).collect();
+        assert_eq!(read(text.as_bytes()).unwrap().records(), history.records());
+    }
+}
+
+#[test]
+fn no_text_ends_the_reader_or_the_checker() {
+    let history = run(1, Shape { operations: 12, ..SHAPE });
+    let text: String = history.records().iter().map(|record| format!("{record}\n")).collect();
+    let (mut random, mut read_well) = (Random(9), 0);
+    for _ in 0..20_000 {
+        let mut bytes = text.clone().into_bytes();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            match random.below(3) {
+                0 => bytes[at] = random.below(256) as u8,
+                1 => _ = bytes.remove(at),
+                _ => bytes.insert(at, b"0123456789\"\\x@- \n"[random.below(17) as usize]),
+            }
+        }
+        if let Ok(history) = read(&bytes[..]) {
+            _ = check(&history, Limits { steps_max: 10_000, ..Limits::default() });
+            read_well += 1;
+        }
+    }
+    assert!(read_well > 1000, "{read_well} were histories still");
 }
