@@ -1,6 +1,6 @@
 //! Histories of which it is known whether they are linearizable, as text.
 
-use linearizability::{Checked, Limits, Violation, check, read};
+use linearizability::{Checked, History, Limits, Operation, Outcome, Violation, check, read};
 
 fn verdict(text: &str) -> Result<Checked, Violation> {
     check(&read(text.as_bytes()).unwrap(), Limits::default())
@@ -69,6 +69,16 @@ fn operations_at_one_nanosecond_are_not_ordered() {
 }
 
 #[test]
+fn calls_at_one_instant_are_ordered() {
+    let mut history = History::new();
+    let put = history.invoke(1, 5, Operation::Put { key: "k".into(), value: "v".into() });
+    history.complete(put, 5, Outcome::Put, None);
+    let get = history.invoke(1, 5, Operation::Get { key: "k".into() });
+    history.complete(get, 5, Outcome::Value(None), None);
+    assert!(matches!(check(&history, Limits::default()), Err(Violation::NotLinearizable(_))));
+}
+
+#[test]
 fn a_delete_that_is_applied_twice_fails() {
     // The second answer can't be that of the first delete.
     fails("1 0 10 put \"k\" \"v\" -> ok\n1 20 30 delete \"k\" -> existed\n2 40 50 delete \"k\" -> existed");
@@ -133,6 +143,8 @@ fn a_page_says_nothing_of_keys_that_it_does_not_cover() {
     fails(&format!("{writes}2 10 11 list \"b\" - 2 -> keys \"b1\" \"b2\" more"));
     fails(&format!("{writes}2 10 11 list \"\" - 2 -> keys \"a\" \"b2\" end"));
     contradicts(&format!("{writes}2 10 11 list \"b\" - 0 -> keys \"a\" end"), "not asked for");
+    contradicts(&format!("{writes}2 10 11 list \"b\" - 0 -> keys \"b2\" \"b1\" end"), "ascending");
+    contradicts(&format!("{writes}2 10 11 list \"b\" - 0 -> keys \"b1\" \"b1\" end"), "ascending");
     contradicts(&format!("{writes}2 10 11 list \"\" - 1 -> keys \"a\" \"b1\" more"), "more keys");
 }
 
@@ -153,6 +165,25 @@ fn an_open_write_takes_effect_once() {
     passes(text);
     fails(&format!("{text}2 30 31 get \"k\" -> \"v\""));
     passes(&format!("1 0 - put \"k\" \"v\" -> unknown\n{text}2 30 31 get \"k\" -> \"v\""));
+}
+
+#[test]
+fn of_two_open_writes_that_would_do_the_one_is_taken_that_is_not_needed_later() {
+    let open = |value| format!("1 0 - put \"k\" \"{value}\" -> unknown\n");
+    let reads = "2 10 11 delete \"k\" -> existed\n2 20 21 get \"k\" -> \"a\"\n2 30 31 get \"k\" -> \"b\"\n";
+    passes(&[open("a"), open("b"), open("b"), reads.to_string()].concat());
+    passes(&[open("a"), open("a"), open("b"), reads.to_string()].concat());
+    fails(&[open("a"), open("b"), reads.to_string()].concat());
+}
+
+#[test]
+fn a_page_may_show_an_open_write_though_another_would_do() {
+    // x would do for the first page, and is then missing for the second.
+    passes(
+        "1 0 - put \"k\" \"x\" -> unknown\n1 0 - put \"k\" \"a\" -> unknown\n\
+         2 10 11 list \"\" - 0 -> keys \"k\" end\n2 20 21 get \"k\" -> \"a\"\n\
+         2 30 31 delete \"k\" -> existed\n2 40 41 list \"\" - 0 -> keys \"k\" end",
+    );
 }
 
 #[test]
@@ -228,8 +259,8 @@ fn what_is_no_history_is_refused_with_its_line() {
 #[test]
 fn bytes_of_any_kind_have_a_text() {
     let all: Vec<u8> = (0..=255).collect();
-    let operation = linearizability::Operation::Put { key: all.clone().into(), value: all.into() };
-    let mut history = linearizability::History::new();
+    let operation = Operation::Put { key: all.clone().into(), value: all.into() };
+    let mut history = History::new();
     history.invoke(7, 1, operation);
     let line = history.records()[0].to_string();
     assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line}");

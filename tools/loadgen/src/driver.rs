@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use raftkv::api::Applied;
 
-use crate::link::{Answered, Link, Protocol, Verdict};
+use crate::history::{Asked, End, Recorder};
+use crate::link::{Answered, Link, Protocol, Sent, Verdict};
 use crate::plan::Mixer;
 use crate::report::Report;
 use crate::timer::Timer;
@@ -69,6 +70,7 @@ pub struct Driver<'a> {
     settings: Settings,
     mixer: &'a mut Mixer,
     report: &'a mut Report,
+    recorder: Option<&'a mut Recorder>,
     poll: Poll,
     timer: Timer,
     slots: Vec<Slot>,
@@ -111,6 +113,7 @@ impl<'a> Driver<'a> {
             settings,
             mixer,
             report,
+            recorder: None,
             poll,
             timer,
             slots,
@@ -124,6 +127,12 @@ impl<'a> Driver<'a> {
             cursor: 0,
             draining: None,
         })
+    }
+
+    /// Every operation goes to the recorder, those of the warm-up too.
+    pub fn recorded(mut self, recorder: Option<&'a mut Recorder>) -> Driver<'a> {
+        self.recorder = recorder;
+        self
     }
 
     /// Runs to the end; `each_second` gets the line of each measured second. Gives how long was measured.
@@ -231,8 +240,9 @@ impl<'a> Driver<'a> {
 
     fn send(&mut self, at: usize, since: Instant) {
         let request = self.mixer.next();
+        let asked = self.recorder.as_ref().and_then(|_| Asked::now(&request));
         if let Some(link) = &mut self.slots[at].link {
-            link.queue(&request, since);
+            link.queue(&request, since, asked);
             self.issued += 1;
         }
     }
@@ -290,6 +300,12 @@ impl<'a> Driver<'a> {
     }
 
     fn on_answer(&mut self, at: usize, answered: &Answered, now: Instant) {
+        let end = match (&answered.verdict, &answered.found) {
+            (Verdict::Done, Some(found)) => End::Answered(found.clone()),
+            (Verdict::Refused { applied: Applied::No, .. }, _) => End::Failed,
+            _ => End::Unknown,
+        };
+        self.record(at, &answered.sent, end, now);
         match &answered.verdict {
             Verdict::Done if answered.sent.since >= self.measured_from() => {
                 self.report.on_done(answered.sent.is_write, now - answered.sent.since);
@@ -304,6 +320,12 @@ impl<'a> Driver<'a> {
         let follows = self.settings.leader.is_some() && *leader != self.slots[at].address;
         if follows && self.avoided.get(leader).is_none_or(|until| now >= *until) {
             self.slots[at].moves_to = Some(leader.clone());
+        }
+    }
+
+    fn record(&mut self, at: usize, sent: &Sent, end: End, now: Instant) {
+        if let (Some(recorder), Some(asked)) = (&mut self.recorder, &sent.asked) {
+            recorder.record(at, asked, end, now);
         }
     }
 
@@ -328,14 +350,15 @@ impl<'a> Driver<'a> {
     /// Counts what was under way, and dials another address after a pause. A link on which nothing was under way
     /// counts once, since a connection was asked for and is not there.
     fn give_up(&mut self, at: usize, cause: &str, now: Instant) {
-        let slot = &mut self.slots[at];
-        let Some(link) = slot.link.take() else { return };
+        let Some(link) = self.slots[at].link.take() else { return };
         if self.draining.is_none() && link.waiting() == 0 {
             self.report.on_failed(cause, Applied::No);
         }
         for sent in link.abandon() {
             self.report.on_failed(cause, if sent.is_write { Applied::Maybe } else { Applied::No });
+            self.record(at, &sent, End::Unknown, now);
         }
+        let slot = &mut self.slots[at];
         self.avoided.insert(slot.address.clone(), now + AVOID);
         slot.moves_to = None;
         slot.unread = false;
@@ -438,7 +461,14 @@ mod tests {
             protocol: Protocol::Frames,
             timeout: Duration::from_secs(60),
         };
-        let plan = Plan { keys: 10, value_bytes: 10, distribution: Distribution::Uniform, read_share: 0.0, seed: 1 };
+        let plan = Plan {
+            keys: 10,
+            value_bytes: 10,
+            distribution: Distribution::Uniform,
+            read_share: 0.0,
+            seed: 1,
+            run: None,
+        };
         let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
         let mut driver = Driver::new(settings, &mut mixer, &mut report, Until::Count(count)).unwrap();
         let elapsed = driver.run(|_| ()).unwrap();
