@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::history::{History, Operation, Outcome, Record};
 
-/// The longest line: the largest key and value of raftkv, all of it as `\xHH`, and room for a page of keys.
-pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest line: what fits a frame of raftkv, all of it as `\xHH`, and the words around.
+pub const LINE_BYTES_MAX: usize = 65 * 1024 * 1024;
 
 /// Why a file is no history.
 #[derive(Debug)]

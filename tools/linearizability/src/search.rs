@@ -15,7 +15,9 @@
 //! - **Values that no get left will find are one.** A delete that needs its key to be there takes an open put of such
 //!   a value, if there is one: it serves nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
 
 use crate::Limits;
 use crate::history::{History, Operation, Record};
@@ -456,8 +458,8 @@ impl<'a> Search<'a> {
 }
 
 /// What writes in this order leave.
-fn state(order: &[Record]) -> Vec<(bytes::Bytes, bytes::Bytes)> {
-    let mut state = std::collections::BTreeMap::new();
+fn state(order: &[Record]) -> Vec<(Bytes, Bytes)> {
+    let mut state = BTreeMap::new();
     for record in order {
         match &record.operation {
             Operation::Put { key, value } => _ = state.insert(key.clone(), value.clone()),

@@ -257,6 +257,22 @@ fn what_is_no_history_is_refused_with_its_line() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_histories() {
+    let readme = include_str!("../../../README.md");
+    let (_, example) = readme.split_once("# client, invoked and completed").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let history = read(format!("#{example}").as_bytes()).unwrap();
+    assert_eq!(history.records().len(), 4);
+    assert!(check(&history, Limits::default()).is_ok());
+    let essay = include_str!("../src/lib.rs");
+    let (_, grammar) = essay.split_once("# The file").unwrap();
+    let example = grammar.split("```").nth(3).unwrap();
+    let lines: String =
+        example.lines().skip(1).map(|line| line.trim_start_matches("//! ").to_string() + "\n").collect();
+    assert_eq!(read(lines.trim_end_matches("//!\n").as_bytes()).unwrap().records().len(), 3);
+}
+
+#[test]
 fn bytes_of_any_kind_have_a_text() {
     let all: Vec<u8> = (0..=255).collect();
     let operation = Operation::Put { key: all.clone().into(), value: all.into() };

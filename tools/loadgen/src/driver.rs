@@ -427,7 +427,7 @@ mod tests {
     fn server(hang_up_at: u64) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let mut left = hang_up_at;
+        let (mut left, mut revision) = (hang_up_at, Revision(0));
         std::thread::spawn(move || {
             // One connection at a time is enough for one that reconnects.
             for stream in listener.incoming() {
@@ -440,7 +440,8 @@ mod tests {
                         if left == 0 {
                             break 'connection;
                         }
-                        let reply = Reply { result: Ok(Outcome::Put { revision: Revision(1) }), leader: None };
+                        revision = revision.next();
+                        let reply = Reply { result: Ok(Outcome::Put { revision }), leader: None };
                         let mut out = BytesMut::new();
                         wire::encode_reply(asked.id, asked.style, &reply, NodeId::new(1).unwrap(), &mut out);
                         stream.write_all(&out).unwrap();
@@ -451,8 +452,8 @@ mod tests {
         address
     }
 
-    fn drive(address: String, rate: Option<f64>, count: u64) -> serde_json::Value {
-        let settings = Settings {
+    fn settings(address: String, rate: Option<f64>) -> Settings {
+        Settings {
             addresses: vec![address],
             leader: None,
             connections: 1,
@@ -460,17 +461,16 @@ mod tests {
             rate,
             protocol: Protocol::Frames,
             timeout: Duration::from_secs(60),
-        };
-        let plan = Plan {
-            keys: 10,
-            value_bytes: 10,
-            distribution: Distribution::Uniform,
-            read_share: 0.0,
-            seed: 1,
-            run: None,
-        };
-        let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
-        let mut driver = Driver::new(settings, &mut mixer, &mut report, Until::Count(count)).unwrap();
+        }
+    }
+
+    fn plan() -> Plan {
+        Plan { keys: 10, value_bytes: 10, distribution: Distribution::Uniform, read_share: 0.0, seed: 1, run: None }
+    }
+
+    fn drive(address: String, rate: Option<f64>, count: u64) -> serde_json::Value {
+        let (mut mixer, mut report) = (Mixer::new(plan()), Report::default());
+        let mut driver = Driver::new(settings(address, rate), &mut mixer, &mut report, Until::Count(count)).unwrap();
         let elapsed = driver.run(|_| ()).unwrap();
         report.json(serde_json::json!({}), elapsed)
     }
@@ -496,5 +496,21 @@ mod tests {
         let unknown = report["unknown"]["connection_broke"].as_u64().unwrap();
         assert!((1..=8).contains(&unknown), "{report}");
         assert_eq!(report["writes"]["count"].as_u64().unwrap() + unknown, 1000);
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_connection_broke_is_open_in_the_history() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let plan = Plan { run: Some("run".to_string()), ..plan() };
+        let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
+        let mut recorder = Recorder::create(file.path().to_str().unwrap()).unwrap();
+        let driver = Driver::new(settings(server(100), None), &mut mixer, &mut report, Until::Count(1000)).unwrap();
+        driver.recorded(Some(&mut recorder)).run(|_| ()).unwrap();
+        recorder.finish().unwrap();
+        let history = linearizability::read(std::io::BufReader::new(file.reopen().unwrap())).unwrap();
+        let open = history.records().iter().filter(|record| record.completed_ns.is_none()).count();
+        assert_eq!(history.records().len(), 1000);
+        assert_eq!(open as u64, report.json(serde_json::json!({}), SWEEP)["unknown"]["connection_broke"]);
+        assert!(linearizability::check(&history, linearizability::Limits::default()).is_ok());
     }
 }
