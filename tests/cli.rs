@@ -78,7 +78,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
             let keys = keys.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
             Outcome::Keys { revision, keys, more: false }
         }
-        Request::Status => Outcome::Status(Box::new(Status {
+        Request::Status | Request::Scrub => Outcome::Status(Box::new(Status {
             id: NodeId::new(1).unwrap(),
             cluster: "test".into(),
             role: Role::Leader,
@@ -92,6 +92,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
             peers: vec![],
             version: "test".into(),
             problems: Vec::new(),
+            scrub: Default::default(),
             uptime: Duration::from_secs(61),
         })),
     })
@@ -163,6 +164,9 @@ fn json_answers_are_objects_also_when_they_are_errors() {
     let (status, error) = run(&server, &["get", "--json", ""]);
     let error: serde_json::Value = serde_json::from_str(&error).unwrap();
     assert_eq!((status, &error["error"]["code"]), (1, &"bad_arguments".into()));
+    let (_, help) = piped(&server, &["client", "--json"], b"HELP\n");
+    let help: serde_json::Value = serde_json::from_str(&help).unwrap();
+    assert!(help["help"].as_str().unwrap().contains("PUT key value"), "{help}");
     let (status, census) = run(&server, &["status", "--json"]);
     let census: serde_json::Value = serde_json::from_str(&census).unwrap();
     assert_eq!((status, &census["leader"]["id"], &census["nodes"][0]["term"]), (0, &1.into(), &2.into()));

@@ -47,6 +47,7 @@ fn scripts_put_get_delete_and_list() {
     expect(&at(&["put", "b", ""]), 0, "OK\n");
     expect(&at(&["list"]), 0, "a\nb\n");
     expect(&at(&["list", "--limit", "1"]), 0, "a\n");
+    expect(&at(&["list", "--limit", "0"]), 2, "");
     expect(&at(&["delete", "a"]), 0, "OK\n");
     expect(&at(&["delete", "a"]), 0, "(nil)\n");
     expect(&run_with_input(&["put", "in", "-", "--server", &servers], b"from\nstdin"), 0, "OK\n");
@@ -99,7 +100,7 @@ fn a_server_that_is_not_there_is_exit_status_3_and_wrong_usage_is_2() {
 fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     let mut cluster = Processes::start(1);
     let start = |arguments: &[&str], status: i32, says: &[&str]| {
-        let output = run(&[&["node", "--log-level", "error"], arguments].concat());
+        let output = run(&[&["node"], arguments].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {stderr}");
         assert_eq!(stderr.trim().lines().count(), 1, "{arguments:?} says more than a line: {stderr}");
@@ -116,8 +117,12 @@ fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     start(&["--id", "1", "--listen", &free, "--data-dir", &used], 10, &["in use by process", &pid]);
     start(&["--id", "1", "--listen", "no.such.host.invalid:1", "--data-dir", &fresh], 10, &["no.such.host.invalid"]);
     start(&["--id", "1", "--listen", &free, "--data-dir", &fresh, "--peer", "2=10.1.2.3:1"], 10, &["--listen"]);
+    // Also where there is something to warn of: the port is reachable from elsewhere, the directory was open to all.
+    let everywhere = taken.replace("127.0.0.1", "0.0.0.0");
+    start(&["--id", "1", "--listen", &everywhere, "--data-dir", &fresh], 10, &["in use", &everywhere]);
     cluster.kill(1);
-    start(&["--id", "2", "--listen", &free, "--data-dir", &used], 10, &["node 1", "node 2"]);
+    fs::set_permissions(&used, fs::Permissions::from_mode(0o755)).unwrap();
+    start(&["--id", "2", "--listen", &free, "--data-dir", &used], 10, &["node 1", "node 2", &used]);
     start(&["--id", "1", "--listen", &free, "--data-dir", &used, "--cluster", "other"], 10, &["other", "raftkv"]);
     let mode = fs::metadata(&used).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700, "the data directory has mode {mode:o}");
@@ -130,7 +135,8 @@ fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     bytes[4096 + 100] ^= 1;
     fs::write(&segments[0], &bytes).unwrap();
     let name = segments[0].file_name().unwrap().to_str().unwrap();
-    start(&["--id", "1", "--listen", &free, "--data-dir", &used], 11, &[name]);
+    let says = [name, &used, "leave this node down", "never put back an older copy"];
+    start(&["--id", "1", "--listen", &free, "--data-dir", &used], 11, &says);
     assert_eq!(fs::read(&segments[0]).unwrap(), bytes, "a refused start changed the log");
 }
 
@@ -147,6 +153,37 @@ fn a_wrong_option_names_what_it_may_be_and_a_wrong_variable_itself() {
     let mut wrong_level = Command::new(RAFTKV);
     wrong_level.args(["node", "--id", "1", "--log-level", "loud"]);
     assert!(says(wrong_level).contains("debug"));
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset_and_addresses_come_before_servers() {
+    let cluster = Processes::start(1);
+    let (there, nobody) = (cluster.address(1), format!("127.0.0.1:{}", common::free_ports(1)[0]));
+    let ping = |arguments: &[&str], variable: &str| {
+        let mut command = Command::new(RAFTKV);
+        command.args([&["client", "--timeout-ms", "2000"], arguments].concat()).env("RAFTKV_SERVERS", variable);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"PING\n").unwrap();
+        child.wait_with_output().unwrap()
+    };
+    expect(&ping(&[&there], ""), 0, "PONG\n");
+    expect(&ping(&["--server", &there], ""), 0, "PONG\n");
+    expect(&ping(&[&nobody, "--server", &there], ""), 0, "PONG\n");
+    // The variable may name another cluster: who names an address means no other.
+    assert_eq!(ping(&[&nobody], &there).status.code(), Some(3));
+    expect(&ping(&[], &there), 0, "PONG\n");
+}
+
+#[test]
+fn netcat_gets_all_its_answers() {
+    if !common::has("nc", "-h") {
+        return common::skip("netcat_gets_all_its_answers", "nc (netcat-openbsd) is not installed");
+    }
+    let cluster = Processes::start(3);
+    for port in &cluster.ports {
+        let line = format!("printf 'PUT a 1\\nGET a\\n' | nc -q1 localhost {port}");
+        expect(&Command::new("sh").args(["-c", &line]).output().expect("sh starts"), 0, "OK\n1\n");
+    }
 }
 
 #[test]
@@ -197,6 +234,35 @@ fn the_demo_answers_piped_input_and_takes_its_nodes_with_it() {
     assert_eq!(pids.len(), 3, "the demo does not name three pids: {out}{err}");
     for pid in pids {
         assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "node process {pid} outlived the demo");
+    }
+}
+
+#[test]
+fn a_demo_that_is_killed_takes_its_nodes_with_it() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut demo = Command::new(RAFTKV)
+        .args(["demo", "--data-dir", &directory.path().display().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    demo.stdin.as_mut().unwrap().write_all(b"PUT a 1\n").unwrap();
+    demo.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).expect("the demo answers");
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let mut introduction = String::new();
+    demo.stderr.take().unwrap().read_to_string(&mut introduction).unwrap();
+    let pids = pids_in(&introduction);
+    assert_eq!(pids.len(), 3, "{introduction}");
+    // A node that has ended lets go of its directory; its number may stay until somebody asks how it ended.
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    for node in 1..=3 {
+        let lock = fs::File::open(directory.path().join(format!("node{node}/lock"))).unwrap();
+        while lock.try_lock().is_err() {
+            assert!(std::time::Instant::now() < deadline, "node {node} of {pids:?} outlived the demo");
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -340,10 +340,12 @@ scripts! {
     durability_late_fsync
     election_check_quorum
     election_disturbed
+    election_five
     election_hung_disk
     election_persist
     election_prevote
     election_prevote_terms
+    election_seven
     election_stale_log
     election_tie
     election_vote_refused

@@ -47,7 +47,11 @@ impl Terminal {
     }
 
     fn type_in(&mut self, keys: &str) {
-        self.child.stdin.as_mut().expect("it is piped").write_all(keys.as_bytes()).unwrap();
+        self.send(keys.as_bytes());
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.child.stdin.as_mut().expect("it is piped").write_all(bytes).unwrap();
     }
 
     /// Waits until `text` stands behind what was waited for before.
@@ -122,6 +126,17 @@ fn the_prompt_edits_remembers_completes_and_follows_the_leader() {
     terminal.expect("OK");
     terminal.type_in("GET bell\r");
     terminal.expect("\"\\x07\\x1b[2J\"");
+
+    // Bytes that are no text cost their line, all of it, and not the session.
+    // The last one is longer than what is read at once.
+    let long = [b"PUT caf\xe9", &[b' '; 2000][..], b"DELETE fruit\r"].concat();
+    for line in [&b"GET \xe9\r"[..], b"PUT fruit \xff\r", &long] {
+        terminal.send(line);
+        terminal.expect("not UTF-8");
+        terminal.expect("> ");
+    }
+    terminal.type_in("GET fruit\r");
+    terminal.expect("ripe apple");
 
     // The leader is lost in mid-session: the next answers come from another one.
     let leader = cluster.leader();

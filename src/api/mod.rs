@@ -7,4 +7,4 @@ mod error;
 mod request;
 
 pub use error::{Applied, Error, ErrorCode};
-pub use request::{Found, Leader, Outcome, PeerStatus, Reply, Request, Status};
+pub use request::{Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};

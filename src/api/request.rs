@@ -20,6 +20,9 @@ pub enum Request {
     List { prefix: Bytes, after: Option<Bytes>, limit: usize, revision: Option<Revision> },
     /// What the asked node knows of itself; never forwarded.
     Status,
+    /// The asked node reads its whole log once, for damage; answered at once, as [`Request::Status`] is, which tells how
+    /// it goes on.
+    Scrub,
 }
 
 impl Request {
@@ -40,7 +43,7 @@ impl Request {
                 check_length("prefix", prefix)?;
                 after.as_ref().map_or(Ok(()), |after| check_length("key after AFTER", after))
             }
-            Request::Status => Ok(()),
+            Request::Status | Request::Scrub => Ok(()),
         }
     }
 }
@@ -143,8 +146,21 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// What is wrong with this node and what it does about it, a sentence each; empty when all is well.
     pub problems: Vec<String>,
+    pub scrub: ScrubStatus,
     pub version: String,
     pub uptime: Duration,
+}
+
+/// How the reading of the log for damage goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubStatus {
+    /// Full passes since the node started.
+    pub passes: u64,
+    /// Of the pass under way; equal when there is none.
+    pub bytes_done: u64,
+    pub bytes_total: u64,
+    /// Places that were found damaged since the node started.
+    pub damaged: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

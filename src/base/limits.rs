@@ -63,7 +63,8 @@ pub const PAGE_KEYS_DEFAULT: usize = 1000;
 
 // ---- connections (defaults of settings) --------------------------------------------------------------------
 
-/// Connections of clients. Reached: accepting pauses until one closes. The descriptor limit may bound it lower.
+/// Connections of clients. Reached: two more for each peer are accepted, in which a client is answered `busy` and
+/// closed; then accepting pauses until one closes. The descriptor limit may bound it lower.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes that one connection may have buffered, in and out together, before it is no longer read; a connection
 /// whose unread answers pass twice this is dropped.
@@ -85,10 +86,19 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Bytes that one read of a socket takes at most. One such buffer serves all connections.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
-/// Reads of one connection in one turn of the loop. Reached: it is served again next turn, behind the others.
+/// Reads of one client's connection in one turn of the loop. Reached: it is served again next turn, behind the others.
 pub const TURN_READS_MAX: usize = 4;
-/// Connections served in one turn of the loop. Reached: the rest come next turn, before anything new.
+/// Clients' connections read, and as many written, in one turn of the loop. Reached: the rest come next turn, before
+/// anything new.
 pub const TURN_CONNECTIONS_MAX: usize = 256;
+/// Bytes of all clients together that one turn of the loop reads, and as many that it encodes and writes: what a
+/// heartbeat may have to wait for, about a millisecond. Reached: the rest come next turn, behind the peers, in
+/// their order. The answer that passes it is still encoded whole.
+pub const TURN_CLIENT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes written to one client in one turn. Reached: it goes on next turn, behind the others.
+pub const TURN_CONNECTION_BYTES_MAX: usize = 64 * 1024;
+/// Bytes read from one peer, and as many written to it, in one turn, before any client. Reached: it goes on next turn.
+pub const TURN_PEER_BYTES_MAX: usize = 1024 * 1024;
 /// Connections accepted, and events taken from the mailbox, in one turn. Reached: the rest come next turn.
 pub const TURN_ACCEPTS_MAX: usize = 64;
 pub const TURN_EVENTS_MAX: usize = 4096;

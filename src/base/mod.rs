@@ -4,6 +4,7 @@
 //! and format constant in one place; a seeded generator; and time as a number that is handed in. Nothing here
 //! touches a clock, a thread, a socket or a file.
 
+pub mod address;
 pub mod entry;
 pub mod ids;
 pub mod limits;
@@ -13,6 +14,7 @@ pub mod random;
 pub mod role;
 pub mod steps;
 
+pub use address::is_same_address;
 pub use entry::{Command, Entry, EntryKind, Envelope, HardState, Operation};
 pub use ids::{ClusterId, InstanceId, LogIndex, NodeId, PersistSeq, Revision, Term};
 pub use members::{Member, Members};

@@ -8,10 +8,15 @@ use super::node_args::process_seed;
 use super::peers::Address;
 use crate::client::{Client, ClientSettings};
 
+/// Addresses, separated by commas, for all who ask; one that is empty counts as unset.
+pub const SERVERS_VARIABLE: &str = "RAFTKV_SERVERS";
+/// What the option for them is called within.
+pub const SERVERS: &str = "servers";
+
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
     /// Nodes to ask, separated by commas; one is enough, it names the others
-    #[arg(long = "server", value_name = "HOST:PORT,...", env = "RAFTKV_SERVERS", value_delimiter = ',')]
+    #[arg(long = "server", value_name = "HOST:PORT,...", env = SERVERS_VARIABLE, value_delimiter = ',')]
     #[arg(default_value = "127.0.0.1:5001", value_parser = server)]
     pub servers: Vec<Address>,
 

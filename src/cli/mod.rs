@@ -13,7 +13,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod common;
 mod demo;
@@ -25,9 +26,11 @@ mod oneshot;
 mod output;
 pub mod peers;
 mod repl;
+mod scrub;
 mod status;
 mod terminal;
 
+use common::{SERVERS, SERVERS_VARIABLE};
 pub use exit::Exit;
 
 use crate::base::limits::DATA_FORMAT_VERSION;
@@ -66,6 +69,7 @@ enum Command {
     Delete(oneshot::DeleteArgs),
     List(oneshot::ListArgs),
     Status(status::StatusArgs),
+    Scrub(scrub::ScrubArgs),
     Demo(demo::DemoArgs),
     /// Prints the completion script of a shell
     #[command(after_help = "Example:\n  raftkv completions bash > ~/.local/share/bash-completion/completions/raftkv")]
@@ -74,17 +78,36 @@ enum Command {
     },
 }
 
+/// What is accepted where the variable that names servers has this value.
+fn arguments_of(servers: Option<OsString>) -> clap::Command {
+    let command = Arguments::command();
+    if servers.is_none_or(|servers| !servers.is_empty()) {
+        return command;
+    }
+    command.mut_subcommands(|sub| {
+        let asks = sub.get_arguments().any(|argument| argument.get_id() == SERVERS);
+        if asks { sub.mut_arg(SERVERS, |argument| argument.env(None::<&'static str>)) } else { sub }
+    })
+}
+
 /// Runs the program with `arguments`, its own name first. Usage errors, `--help` and `--version` end it at once.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = node_args::rewrite_original(arguments.into_iter().collect());
-    match Arguments::parse_from(arguments).command {
+    let matches = arguments_of(std::env::var_os(SERVERS_VARIABLE)).get_matches_from(arguments);
+    let parsed = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match parsed.command {
         Command::Node(args) => node::run_node(*args),
-        Command::Client(args) => repl::run(args).into(),
+        Command::Client(mut args) => {
+            let given = matches.subcommand().and_then(|(_, client)| client.value_source(SERVERS));
+            args.servers_given = given == Some(ValueSource::CommandLine);
+            repl::run(args).into()
+        }
         Command::Put(args) => oneshot::put(args).into(),
         Command::Get(args) => oneshot::get(args).into(),
         Command::Delete(args) => oneshot::delete(args).into(),
         Command::List(args) => oneshot::list(args).into(),
         Command::Status(args) => status::run(args).into(),
+        Command::Scrub(args) => scrub::run(args).into(),
         Command::Demo(args) => demo::run(args).into(),
         Command::Completions { shell } => completions(shell).into(),
     }

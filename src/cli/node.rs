@@ -33,10 +33,8 @@ pub fn run_node(args: NodeArgs) -> ExitCode {
     };
     start_log(args.id, args.log_level);
     end_on_panic();
-    for warning in warnings {
-        log::warn!("{warning}");
-    }
-    let node = match Node::start(&settings(&args)) {
+    let settings = Settings { warnings, ..settings(&args) };
+    let node = match Node::start(&settings) {
         Ok(node) => node,
         Err(error) => {
             complain(&error.to_string());
@@ -80,6 +78,7 @@ fn settings(args: &NodeArgs) -> Settings {
             election_timeout_max: Duration::from_millis(args.election_timeout_max_ms),
             heartbeat: Duration::from_millis(args.heartbeat_ms),
             request_timeout: Duration::from_millis(args.request_timeout_ms),
+            scrub_interval: (args.scrub_hours > 0).then(|| Duration::from_secs(args.scrub_hours * 3600)),
             segment_bytes: args.segment_mib * MIB,
             log_memory_bytes_max: mib(args.log_memory_mib),
             ..Tuning::default()
@@ -91,6 +90,7 @@ fn settings(args: &NodeArgs) -> Settings {
             buffered_bytes_max: mib(args.buffered_mib),
             ..NetLimits::default()
         },
+        warnings: Vec::new(),
     }
 }
 

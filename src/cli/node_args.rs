@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::peers::{Address, Peer, parse_id};
 use crate::base::limits;
-use crate::base::{NodeId, Random};
+use crate::base::{NodeId, Random, is_same_address};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -66,6 +66,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "MS", default_value_t = milliseconds(limits::REQUEST_TIMEOUT))]
     pub request_timeout_ms: u64,
 
+    /// The whole log is read once in this time, for damage, in hours; 0: only when raftkv scrub asks
+    #[arg(long, value_name = "HOURS", default_value_t = limits::SCRUB_INTERVAL.as_secs() / 3600)]
+    pub scrub_hours: u64,
+
     /// Size of a new log segment, in MiB
     #[arg(long, value_name = "MIB", default_value_t = limits::SEGMENT_BYTES / MIB)]
     pub segment_mib: u64,
@@ -74,7 +78,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "MIB", default_value_t = limits::LOG_MEMORY_BYTES_MAX as u64 / MIB)]
     pub log_memory_mib: u64,
 
-    /// Most client connections; accepting pauses at the limit
+    /// Most client connections; one beyond them is answered `busy` and closed, or waits to be accepted
     #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_MAX)]
     pub connections_max: usize,
 
@@ -147,14 +151,14 @@ impl NodeArgs {
             if peer.id == self.id {
                 return Err(format!("--peer {peer} has this node's own id (--id {}); name only the others", self.id));
             }
-            if peer.address == *self.advertised() {
+            if is_same(&peer.address, self.advertised()) {
                 return Err(format!("--peer {peer} has this node's own address; each member needs its own"));
             }
             for earlier in &self.peers[..at] {
                 if earlier.id == peer.id {
                     return Err(format!("--peer {earlier} and --peer {peer} have the same id; ids are unique"));
                 }
-                if earlier.address == peer.address {
+                if is_same(&earlier.address, &peer.address) {
                     return Err(format!("--peer {earlier} and --peer {peer} have the same address; one is wrong"));
                 }
             }
@@ -210,6 +214,7 @@ impl NodeArgs {
             ));
         }
         within("--election-timeout-max-ms", max, 2..=60_000)?;
+        within("--scrub-hours", self.scrub_hours, 0..=24 * 365)?;
         within("--request-timeout-ms", self.request_timeout_ms, 1..=600_000)
     }
 
@@ -239,6 +244,10 @@ impl NodeArgs {
         }
         warnings
     }
+}
+
+fn is_same(one: &Address, other: &Address) -> bool {
+    is_same_address(&one.to_string(), &other.to_string())
 }
 
 fn within(option: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), String> {
@@ -317,6 +326,7 @@ mod tests {
     fn members_must_be_distinct_and_few() {
         assert!(refusal("--id 1 --peer 1=localhost:5002").contains("own id"));
         assert!(refusal("--id 1 --peer 2=127.0.0.1:5001").contains("own address"));
+        assert!(refusal("--id 1 --peer 2=localhost:5001").contains("own address"));
         assert!(refusal("--id 1 --peer 2=localhost:2 --peer 2=localhost:3").contains("same id"));
         assert!(refusal("--id 1 --peer 2=localhost:2 --peer 3=localhost:2").contains("same address"));
         let seven: String = (2..=8).map(|id| format!(" --peer {id}=localhost:{id}")).collect();

@@ -77,8 +77,13 @@ pub struct ListArgs {
     #[arg(long, value_name = "KEY")]
     after: Option<OsString>,
     /// At most this many keys [default: all]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = key_count)]
     limit: Option<usize>,
+}
+
+/// 0 is refused, as in the line protocol: within the program it stands for no limit.
+fn key_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a number of keys, 1 or more".to_string())
 }
 
 pub fn put(args: PutArgs) -> Exit {

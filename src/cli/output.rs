@@ -164,6 +164,12 @@ fn status_json(status: &Status) -> Value {
         "peers": peers,
         "version": status.version,
         "problems": status.problems,
+        "scrub": json!({
+            "passes": status.scrub.passes,
+            "bytes_done": status.scrub.bytes_done,
+            "bytes_total": status.scrub.bytes_total,
+            "damaged": status.scrub.damaged,
+        }),
         "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     })
 }

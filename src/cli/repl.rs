@@ -43,12 +43,16 @@ Examples:
 History is kept in $XDG_STATE_HOME/raftkv/history, else ~/.local/state/raftkv/history.
 Exit status: the worst of all commands: 0 done, 1 refused, 3 unreachable, 4 outcome unknown.")]
 pub struct ClientArgs {
-    /// Nodes to ask; they go before --server
+    /// Nodes to ask; they go before --server, and replace RAFTKV_SERVERS
     #[arg(value_name = "HOST:PORT")]
     addresses: Vec<Address>,
 
     #[command(flatten)]
     server: ServerArgs,
+
+    /// Whether the servers come from the command line, and not from the variable, which may name another cluster
+    #[arg(skip)]
+    pub servers_given: bool,
 
     /// Print values and keys as bytes, unquoted, also to a terminal
     #[arg(long, conflicts_with = "json")]
@@ -56,8 +60,11 @@ pub struct ClientArgs {
 }
 
 pub fn run(args: ClientArgs) -> Exit {
-    let servers = if args.addresses.is_empty() { &args.server.servers } else { &args.addresses };
-    converse(addresses(servers), &args.server.answers, args.raw)
+    let mut servers = args.addresses;
+    if servers.is_empty() || args.servers_given {
+        servers.extend(args.server.servers);
+    }
+    converse(addresses(&servers), &args.server.answers, args.raw)
 }
 
 /// Takes commands from standard input until it ends; gives the worst exit status of them (of a person at a
@@ -189,6 +196,7 @@ impl Session {
         match wire::parse_line(line) {
             Ok(LineCommand::Empty) => {}
             Ok(LineCommand::Quit) => return Ok(Flow::Leave),
+            Ok(LineCommand::Help) if self.format == Format::Json => writeln!(out, "{}", json!({ "help": HELP }))?,
             Ok(LineCommand::Help) => out.write_all(HELP.as_bytes())?,
             Ok(LineCommand::Ping) => self.ping(out)?,
             Ok(LineCommand::Request(Request::Status)) => self.status(out)?,

@@ -182,6 +182,7 @@ mod tests {
             peers: vec![peer],
             version: "1".into(),
             problems: Vec::new(),
+            scrub: Default::default(),
             uptime: Duration::from_secs(3661),
         };
         Seen { address, id: Some(id(number)), status: Ok(status) }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::termios::{QueueSelector, tcflush};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -18,13 +19,13 @@ use super::output::complain;
 const PROMPT: &str = "raftkv> ";
 /// Lines of history that are kept.
 const HISTORY_LINES_MAX: usize = 1000;
-const VERBS: [&str; 8] = ["DELETE", "EXIT", "GET", "HELP", "LIST", "PING", "PUT", "STATUS"];
+const VERBS: [&str; 9] = ["DELETE", "EXIT", "GET", "HELP", "LIST", "PING", "PUT", "QUIT", "STATUS"];
 const LIST_WORDS: [&str; 2] = ["AFTER", "LIMIT"];
 
 /// What came of asking for a line.
 pub enum Ask {
     Line(String),
-    /// Ctrl-C: the line is gone, the session goes on.
+    /// Ctrl-C, or bytes that are no text: the line is gone, the session goes on.
     Cleared,
     /// Ctrl-D on an empty line.
     End,
@@ -62,6 +63,12 @@ impl Terminal {
             }
             Err(ReadlineError::Interrupted) => Ok(Ask::Cleared),
             Err(ReadlineError::Eof) => Ok(Ask::End),
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                // What is left of the line was never meant as a command of its own; lines pasted behind it go too.
+                let _ = tcflush(io::stdin(), QueueSelector::IFlush);
+                complain("the line is not UTF-8 and was not run; write other bytes as \\xHH in double quotes");
+                Ok(Ask::Cleared)
+            }
             Err(ReadlineError::Io(error)) => Err(error),
             Err(error) => Err(io::Error::other(error)),
         }
@@ -143,6 +150,7 @@ mod tests {
         assert_eq!(complete("pu", 2), (0, vec!["put ".to_string()]));
         assert_eq!(complete("P", 1), (0, vec!["PING ".to_string(), "PUT ".to_string()]));
         assert_eq!(complete("Li", 2), (0, vec!["LIST ".to_string()]));
+        assert_eq!(complete("q", 1), (0, vec!["quit ".to_string()]));
         assert_eq!(complete("", 0).1.len(), VERBS.len());
         assert_eq!(complete("list a li", 9), (7, vec!["limit ".to_string()]));
         assert_eq!(complete("PUT p", 5), (4, vec![]), "keys are not completed");

@@ -116,9 +116,20 @@ impl Client {
 
     /// What the node at `address` says of itself; asked on a connection of its own, and of nobody else.
     pub fn status(&self, address: &str) -> Result<Status, Error> {
+        self.ask_one(address, &Request::Status)
+    }
+
+    /// Has the node at `address` read its whole log once, for damage. Returns at once; [`Client::status`] tells how it
+    /// goes on: `passes` is one more when it is done.
+    pub fn scrub(&self, address: &str) -> Result<Status, Error> {
+        self.ask_one(address, &Request::Scrub)
+    }
+
+    /// `request` is one that is answered with a status.
+    fn ask_one(&self, address: &str, request: &Request) -> Result<Status, Error> {
         let interrupt = self.settings.interrupt.clone();
         let patience = Patience { until: Instant::now() + self.settings.timeout, interrupt: interrupt.as_deref() };
-        let (_, status) = self.greet(address, patience).map_err(|error| match error.kind() {
+        let (_, status) = self.greet(address, request, patience).map_err(|error| match error.kind() {
             _ if patience.is_interrupted() => Error::Interrupted,
             ErrorKind::InvalidData => Error::BadAnswer { address: address.to_string(), why: error.to_string() },
             _ => unreachable_at(address, &error),
@@ -290,7 +301,7 @@ impl Client {
 
     /// Replaces the link by one to `address`; leaves it when that fails.
     fn dial(&mut self, address: &str, patience: Patience<'_>) -> io::Result<()> {
-        let (connection, status) = self.greet(address, patience)?;
+        let (connection, status) = self.greet(address, &Request::Status, patience)?;
         // A node that refuses the greeting (it is stopping) still answers: what is asked next will show.
         let node = status.as_ref().ok().map(|status| status.id);
         if let Ok(status) = status {
@@ -300,16 +311,17 @@ impl Client {
         Ok(())
     }
 
-    /// Connects and asks for the status, each within `dial_timeout`: what accepts but does not answer (a process
+    /// Connects and asks for the status, or what is answered by it, each within `dial_timeout`: what accepts but does not answer (a process
     /// that was stopped) is found out before anything is entrusted to it.
     fn greet(
         &self,
         address: &str,
+        request: &Request,
         patience: Patience<'_>,
     ) -> io::Result<(Connection, Result<Status, crate::api::Error>)> {
         let within = || Patience { until: patience.until.min(Instant::now() + self.settings.dial_timeout), ..patience };
         let mut connection = Connection::dial(address, within())?;
-        let reply = ask(&mut connection, &Request::Status, within())?;
+        let reply = ask(&mut connection, request, within())?;
         match reply.result {
             Ok(Outcome::Status(status)) => Ok((connection, Ok(*status))),
             Ok(other) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Client, Error};
 use crate::api::Status;
-use crate::base::NodeId;
+use crate::base::{NodeId, is_same_address};
 
 /// What was found at one address.
 #[derive(Clone, Debug)]
@@ -79,7 +79,9 @@ fn each_node_once(answers: Vec<Seen>) -> Vec<Seen> {
     let (reached, silent): (Vec<Seen>, Vec<Seen>) = answers.into_iter().partition(|seen| seen.status.is_ok());
     let mut nodes: Vec<Seen> = Vec::new();
     for mut seen in reached.into_iter().chain(silent) {
-        seen.id = seen.id.or_else(|| named.get(&seen.address).copied());
+        // Its peers may know it as 127.0.0.1 where the person wrote localhost.
+        let name = || named.iter().find(|(address, _)| is_same_address(address, &seen.address)).map(|(_, id)| *id);
+        seen.id = seen.id.or_else(name);
         if seen.id.is_none() || !nodes.iter().any(|node| node.id == seen.id) {
             nodes.push(seen);
         }

@@ -125,6 +125,7 @@ impl Server {
             peers: state.peers.clone(),
             version: "test".into(),
             problems: Vec::new(),
+            scrub: Default::default(),
             uptime: Duration::from_secs(1),
         }
     }

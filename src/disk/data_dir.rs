@@ -30,6 +30,7 @@ const MODE: u32 = 0o700;
 pub struct DataDir {
     disk: Arc<dyn Disk>,
     identity: Identity,
+    warning: Option<String>,
     _lock: Option<File>,
 }
 
@@ -46,17 +47,23 @@ impl DataDir {
 
     fn open_path(path: &Path, wanted: &Wanted) -> Result<DataDir, OpenError> {
         create_directory(path)?;
-        check_is_ours(path)?;
+        let warning = check_is_ours(path)?;
         let lock = lock(path)?;
         let disk = RealDisk::open(path)?;
-        let identity = Identity::open(&disk, wanted, InstanceId(random_u128()?))?;
-        Ok(DataDir { disk: Arc::new(disk), identity, _lock: Some(lock) })
+        let identity = Identity::open(&disk, wanted, InstanceId(random_u128()?));
+        let identity = identity.map_err(|error| error.in_directory(path))?;
+        Ok(DataDir { disk: Arc::new(disk), identity, warning, _lock: Some(lock) })
     }
 
     /// The same on any disk, without a lock. `fresh` becomes the instance id if there is none yet.
     pub fn on(disk: Arc<dyn Disk>, wanted: &Wanted, fresh: InstanceId) -> Result<DataDir, OpenError> {
         let identity = Identity::open(&*disk, wanted, fresh)?;
-        Ok(DataDir { disk, identity, _lock: None })
+        Ok(DataDir { disk, identity, warning: None, _lock: None })
+    }
+
+    /// What the operator should know about it, once the node has said who it is.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     pub fn instance(&self) -> InstanceId {
@@ -117,8 +124,9 @@ fn create_directory(path: &Path) -> Result<(), OpenError> {
     Ok(sync_directory(parent)?)
 }
 
-/// Refuses a directory that holds something else (`--data-dir /tmp` by mistake), and closes ours to other users.
-fn check_is_ours(path: &Path) -> Result<(), OpenError> {
+/// Refuses a directory that holds something else (`--data-dir /tmp` by mistake), and closes ours to other users; then
+/// it gives a warning.
+fn check_is_ours(path: &Path) -> Result<Option<String>, OpenError> {
     let names = RealDisk::open(path)?.list("")?;
     let ours = |name: &String| [IDENTITY_FILE, TERM_FILE, WAL_DIR].contains(&name.as_str());
     let harmless = |name: &String| name == LOCK_FILE || name == "lost+found" || name.ends_with(".new");
@@ -134,9 +142,9 @@ fn check_is_ours(path: &Path) -> Result<(), OpenError> {
     if mode != MODE {
         let permissions = Permissions::from_mode(MODE);
         std::fs::set_permissions(path, permissions).map_err(|error| shown("set the mode of", path, error))?;
-        log::warn!("{} had mode {mode:03o}; it has {MODE:03o} now", path.display());
+        return Ok(Some(format!("{} had mode {mode:03o}; it has {MODE:03o} now", path.display())));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// One node a directory. The kernel drops the lock with the process, however it ends.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::base::LogIndex;
 
@@ -20,6 +21,22 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
+impl OpenError {
+    /// The same, and it names the data directory, which what lies on a [`Disk`](super::Disk) does not know.
+    pub fn in_directory(self, directory: &Path) -> OpenError {
+        let directory = directory.display();
+        match self {
+            OpenError::Configuration(sentence) => OpenError::Configuration(format!("{directory}: {sentence}")),
+            OpenError::Damaged(damage) => {
+                OpenError::Damaged(Damage { file: format!("{directory}/{}", damage.file), ..damage })
+            }
+            OpenError::Io(error) => {
+                OpenError::Io(io::Error::new(error.kind(), format!("data directory {directory}: {error}")))
+            }
+        }
+    }
+}
+
 impl From<OpenError> for io::Error {
     fn from(error: OpenError) -> io::Error {
         match error {
@@ -32,7 +49,7 @@ impl From<OpenError> for io::Error {
 /// What was found wrong, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Damage {
-    /// Relative to the data directory.
+    /// Relative to the data directory, until [`OpenError::in_directory`].
     pub file: String,
     /// Byte offset in the file, where it is known.
     pub offset: Option<u64>,
@@ -42,10 +59,12 @@ pub struct Damage {
     pub what: String,
 }
 
-/// The same for every damage that is refused, since it is not known what the directory once held.
-const WAY_OUT: &str = "nothing was changed; restore the data directory from a copy, or move it away and leave the node \
-                       stopped: with an empty directory it counts in no quorum until its member can be replaced, which \
-                       this version can't do yet";
+/// The same for every damage that is refused, since it is not known what the directory once held. It advises neither of
+/// the two things that come to mind: an older copy has the same instance id and would vote again having forgotten what it
+/// acknowledged, and an empty directory is another instance, which never counts.
+const WAY_OUT: &str = "nothing was changed; leave this node down, the others go on as long as they are a majority; \
+                       never put back an older copy of the directory, since it has forgotten what it acknowledged \
+                       (members can't be replaced in this version)";
 
 impl Damage {
     pub(super) fn new(file: impl Into<String>, what: impl Into<String>) -> Damage {

@@ -20,7 +20,8 @@ impl Net {
     // ---- accepting -----------------------------------------------------------------------------------------
 
     /// Whether another connection may be accepted. Beyond the clients' bound there is room for peers alone, so that
-    /// clients never keep a cluster from forming; one that turns out to be a client there is refused.
+    /// clients never keep a cluster from forming; one that turns out to be a client there is refused. Each peer may
+    /// have two: the one that it left behind, and the one that it dialed since.
     pub(super) fn may_take_another(&self) -> bool {
         let reserve = 2 * self.links.len();
         self.clients_open < self.limits.connections_max + reserve
@@ -97,6 +98,7 @@ impl Net {
     fn on_input(&mut self, id: ConnectionId, length: usize) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Role::Client(session) = &mut connection.role else { return };
+        self.spent_bytes += length;
         if length == 0 {
             connection.readable = false;
             session.on_end();
@@ -133,10 +135,10 @@ impl Net {
     /// No connection is left for this client; none of what it asked was delivered.
     fn refuse(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Role::Client(session) = &connection.role else { return };
+        let Role::Client(session) = &mut connection.role else { return };
         self.admission.give_back(self.asked.len() + session.undispatched());
         self.asked.clear();
-        let output = session.refusal();
+        let output = session.refuse();
         self.linger(id, output, CloseReason::TooManyConnections);
     }
 
@@ -154,12 +156,16 @@ impl Net {
     }
 
     pub(super) fn finish_client(&mut self, id: ConnectionId) {
-        self.advance(id);
+        self.encode(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Err(error) = connection.flush() {
-            log::debug!("net: {} can't be written: {error}", connection.remote);
-            return self.close(id, CloseReason::Broken);
+        match connection.flush(self.limits.turn_connection_bytes_max) {
+            Ok(written) => self.spent_bytes += written,
+            Err(error) => {
+                log::debug!("net: {} can't be written: {error}", connection.remote);
+                return self.close(id, CloseReason::Broken);
+            }
         }
+        let may_write_more = connection.may_write_more();
         let Role::Client(session) = &mut connection.role else { return };
         if let Some(reason) = session.finished() {
             if session.input_ended() {
@@ -171,9 +177,20 @@ impl Net {
             return self.close(id, CloseReason::TooMuchUnread);
         }
         let unread_input = connection.readable && session.wants_input() && !connection.is_starved;
-        if session.pipeline().has_work() || unread_input {
+        if session.pipeline().has_work() || unread_input || may_write_more {
             self.make_ready(id);
         }
+    }
+
+    /// Turns answers into output, which costs the turn what it copies.
+    fn encode(&mut self, id: ConnectionId) {
+        let output_bytes = |net: &mut Net| match net.connections.get_mut(id).map(|connection| &mut connection.role) {
+            Some(Role::Client(session)) => session.pipeline().output().len(),
+            _ => 0,
+        };
+        let before = output_bytes(self);
+        self.advance(id);
+        self.spent_bytes += output_bytes(self).saturating_sub(before);
     }
 
     // ---- lingering -----------------------------------------------------------------------------------------
@@ -202,7 +219,7 @@ impl Net {
                         *ended_input = true;
                     }
                 }
-                Ok(None | Some(_)) => {}
+                Ok(read) => self.spent_bytes += read.unwrap_or(0),
             }
         }
         // More may come; the deadline ends it.
@@ -211,7 +228,8 @@ impl Net {
 
     pub(super) fn finish_lingering(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let mut result = connection.flush();
+        let mut result = connection.flush(self.limits.turn_connection_bytes_max).map(|bytes| self.spent_bytes += bytes);
+        let may_write_more = connection.may_write_more();
         let Role::Lingering { output, reason, ended_output, ended_input, .. } = &mut connection.role else { return };
         let written = output.is_empty();
         if result.is_ok() && written && !std::mem::replace(ended_output, true) {
@@ -220,6 +238,8 @@ impl Net {
         if result.is_err() || (written && *ended_input) {
             let reason = *reason;
             self.close(id, reason);
+        } else if may_write_more {
+            self.make_ready(id);
         }
     }
 }

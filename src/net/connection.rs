@@ -92,6 +92,16 @@ impl Connection {
         matches!(self.role, Role::Client(_) | Role::Lingering { .. })
     }
 
+    /// Whether it is served in the peers' lane.
+    pub fn is_peer(&self) -> bool {
+        matches!(self.role, Role::Peer(_) | Role::Dialed { .. })
+    }
+
+    /// Whether output is left that the socket would take.
+    pub fn may_write_more(&self) -> bool {
+        self.writable && self.has_output()
+    }
+
     pub fn buffered_bytes(&self) -> usize {
         match &self.role {
             Role::Client(session) => session.buffered_bytes(),
@@ -125,20 +135,23 @@ impl Connection {
         }
     }
 
-    /// Writes output until it is gone or the socket is full. Not for `Role::Dialed`, whose queue is its link's.
-    pub fn flush(&mut self) -> io::Result<()> {
+    /// Writes output until it is gone, the socket is full or `bytes_max` are written; how many were. Not for
+    /// `Role::Dialed`, whose queue is its link's.
+    pub fn flush(&mut self, bytes_max: usize) -> io::Result<usize> {
         let output = match &mut self.role {
             Role::Client(session) => session.pipeline().output(),
             Role::Peer(peer) => &mut peer.output,
             Role::Lingering { output, .. } => output,
-            Role::Dialed { .. } => return Ok(()),
+            Role::Dialed { .. } => return Ok(0),
         };
-        while self.writable && !output.is_empty() {
-            match self.transport.write(output) {
+        let mut total = 0;
+        while self.writable && !output.is_empty() && total < bytes_max {
+            match self.transport.write(&output[..output.len().min(bytes_max - total)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     Step::BytesOut.pass(format_args!("{written} bytes to {}", self.remote));
                     output.advance(written);
+                    total += written;
                     self.backlog.written += written as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -146,7 +159,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(total)
     }
 
     /// Notes what has begun and what waits, so that [`Connection::deadline`] can tell. Once in each turn that

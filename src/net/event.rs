@@ -115,7 +115,7 @@ pub(super) fn request_cost_bytes(request: &Request) -> usize {
         Request::Write(Operation::Put { key, value }) => key.len() + value.len(),
         Request::Write(Operation::Delete { key }) | Request::Get { key, .. } => key.len(),
         Request::List { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, Bytes::len),
-        Request::Status => 0,
+        Request::Status | Request::Scrub => 0,
     };
     held + 128
 }

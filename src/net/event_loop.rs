@@ -4,15 +4,20 @@
 //! a turn:  sleep in poll, until the next deadline at most, not at all while anything is left to do
 //!          note what became readable and writable
 //!          take letters (answers, messages for peers)      bounded
+//!          peers: read, deliver, write; dial, give up      bounded, for each peer
 //!          accept                                          bounded
-//!          read the ready connections, deliver             bounded: the rest stays on the ready list
-//!          dial, give up, close what is overdue
-//!          for each connection touched: encode answers, write once, set its deadline
+//!          clients: read, deliver                          bounded, for all of them together
+//!          close what is overdue
+//!          clients: encode answers, write                  bounded, for all of them together
 //!          put back on the ready list whom memory or credit held up, if there is some now
 //! ```
 //!
+//! Peers have a lane of their own, which goes first in every turn: a heartbeat, or the acknowledgement of one, waits
+//! for one turn's worth of clients at most, however many of them there are and however much they ask for. What a
+//! turn has no budget for stays on its lane's list, before whatever comes later.
+//!
 //! Events are edge-triggered: a socket that was not read to `WouldBlock` will not be reported again, so it stays
-//! on the ready list, and while that list holds anything the thread doesn't sleep. What the lists hold back for
+//! on a ready list, and while such a list holds anything the thread doesn't sleep. What the lists hold back for
 //! want of memory or credit is on the starved lists instead, and comes back when there is some.
 
 use std::cmp::Reverse;
@@ -50,6 +55,21 @@ fn id_of(token: Token) -> ConnectionId {
     ConnectionId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
 }
 
+/// The connections of one kind that have something to do, in the order in which it came up.
+#[derive(Debug, Default)]
+struct Lane {
+    /// To be served: a socket not read to its end, or answers not yet encoded.
+    ready: VecDeque<ConnectionId>,
+    /// To be finished: encoded, written, and its deadline set.
+    touched: VecDeque<ConnectionId>,
+}
+
+impl Lane {
+    fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.touched.is_empty()
+    }
+}
+
 /// The net thread's whole state. Made by [`Net::new`] anywhere, then [`Net::run`] on its thread.
 pub struct Net {
     pub(super) me: Me,
@@ -61,10 +81,10 @@ pub struct Net {
     pub(super) mailbox: Mailbox,
     pub(super) listener: Listener,
     pub(super) connections: Slots<Connection>,
-    /// To be served in the next turn: a socket not read to its end, or answers not yet encoded.
-    ready: VecDeque<ConnectionId>,
-    /// To be finished in this turn.
-    touched: Vec<ConnectionId>,
+    peer_lane: Lane,
+    client_lane: Lane,
+    /// What clients have taken of the budget of this part of the turn, in bytes.
+    pub(super) spent_bytes: usize,
     /// Clients that are not read for want of memory.
     pub(super) starved_clients: Vec<ConnectionId>,
     /// Peers that are not read for want of credit.
@@ -119,8 +139,9 @@ impl Net {
             mailbox: mailbox.clone(),
             listener,
             connections: Slots::new(),
-            ready: VecDeque::new(),
-            touched: Vec::new(),
+            peer_lane: Lane::default(),
+            client_lane: Lane::default(),
+            spent_bytes: 0,
             starved_clients: Vec::new(),
             starved_peers: Vec::new(),
             deadlines: BinaryHeap::new(),
@@ -159,17 +180,19 @@ impl Net {
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    pub(super) fn turn(&mut self) -> io::Result<()> {
         self.sleep()?;
         self.counters.turns.fetch_add(1, Ordering::Relaxed);
         self.now = Instant::now();
         self.note_events();
         self.take_letters();
-        self.maybe_accept();
-        self.serve_ready();
+        self.serve_peers();
         self.tend_links();
+        self.finish_peers();
+        self.maybe_accept();
+        self.serve_clients();
         self.close_overdue();
-        self.finish_touched();
+        self.finish_clients();
         // Last, since what this turn freed is for them, and nothing else might end the sleep that follows.
         self.feed_the_starved();
         self.counters.set_buffered(self.buffered_bytes);
@@ -177,7 +200,7 @@ impl Net {
     }
 
     fn sleep(&mut self) -> io::Result<()> {
-        let idle = self.ready.is_empty() && !self.listener.may_accept(self.now, self.may_take_another());
+        let idle = self.is_idle() && !self.listener.may_accept(self.now, self.may_take_another());
         // The flag must be up before the mailbox is looked at: see `sleeper`.
         let timeout = if idle && self.letters.about_to_sleep() { self.until_deadline() } else { Some(Duration::ZERO) };
         let polled = self.poll.poll(&mut self.events, timeout);
@@ -253,41 +276,70 @@ impl Net {
         }
     }
 
-    fn serve_ready(&mut self) {
-        for _ in 0..self.ready.len().min(self.limits.turn_connections_max) {
-            let Some(id) = self.ready.pop_front() else { return };
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.is_ready = false;
-            self.touch(id);
-            if self.stopping.is_some() {
-                continue;
-            }
-            match self.connections.get(id).map(|connection| &connection.role) {
-                Some(Role::Client(_)) => self.serve_client(id),
-                Some(Role::Lingering { .. }) => self.serve_lingering(id),
-                Some(Role::Peer(_)) => self.serve_peer(id),
-                Some(&Role::Dialed { peer, .. }) => self.serve_dialed(id, peer),
-                None => {}
-            }
+    // Each of these takes what is on its list when it begins: what comes on it meanwhile is for the next turn.
+
+    fn serve_peers(&mut self) {
+        for _ in 0..self.peer_lane.ready.len() {
+            let Some(id) = self.peer_lane.ready.pop_front() else { return };
+            self.serve(id);
         }
     }
 
-    fn finish_touched(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.is_touched = false;
-            match connection.role {
-                Role::Client(_) => self.finish_client(id),
-                Role::Lingering { .. } => self.finish_lingering(id),
-                Role::Peer(_) => self.finish_peer(id),
-                Role::Dialed { peer, .. } => self.finish_dialed(id, peer),
-            }
-            self.watch(id);
+    fn finish_peers(&mut self) {
+        for _ in 0..self.peer_lane.touched.len() {
+            let Some(id) = self.peer_lane.touched.pop_front() else { return };
+            self.finish(id);
         }
-        // A finish may touch others; they are finished next turn.
-        touched.append(&mut self.touched);
-        self.touched = touched;
+    }
+
+    fn serve_clients(&mut self) {
+        self.spent_bytes = 0;
+        for _ in 0..self.client_lane.ready.len().min(self.limits.turn_connections_max) {
+            if self.spent_bytes >= self.limits.turn_client_bytes_max {
+                return;
+            }
+            let Some(id) = self.client_lane.ready.pop_front() else { return };
+            self.serve(id);
+        }
+    }
+
+    fn finish_clients(&mut self) {
+        self.spent_bytes = 0;
+        for _ in 0..self.client_lane.touched.len().min(self.limits.turn_connections_max) {
+            if self.spent_bytes >= self.limits.turn_client_bytes_max {
+                return;
+            }
+            let Some(id) = self.client_lane.touched.pop_front() else { return };
+            self.finish(id);
+        }
+    }
+
+    fn serve(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_ready = false;
+        self.touch(id);
+        if self.stopping.is_some() {
+            return;
+        }
+        match self.connections.get(id).map(|connection| &connection.role) {
+            Some(Role::Client(_)) => self.serve_client(id),
+            Some(Role::Lingering { .. }) => self.serve_lingering(id),
+            Some(Role::Peer(_)) => self.serve_peer(id),
+            Some(&Role::Dialed { peer, .. }) => self.serve_dialed(id, peer),
+            None => {}
+        }
+    }
+
+    fn finish(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_touched = false;
+        match connection.role {
+            Role::Client(_) => self.finish_client(id),
+            Role::Lingering { .. } => self.finish_lingering(id),
+            Role::Peer(_) => self.finish_peer(id),
+            Role::Dialed { peer, .. } => self.finish_dialed(id, peer),
+        }
+        self.watch(id);
     }
 
     fn close_overdue(&mut self) {
@@ -311,21 +363,25 @@ impl Net {
     /// It is served in the next turn, or still in this one.
     pub(super) fn make_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
-            && !connection.is_ready
+            && !std::mem::replace(&mut connection.is_ready, true)
         {
-            connection.is_ready = true;
-            self.ready.push_back(id);
+            let lane = if connection.is_peer() { &mut self.peer_lane } else { &mut self.client_lane };
+            lane.ready.push_back(id);
         }
     }
 
-    /// It is finished at the end of this turn: written once, and its deadline set.
+    /// It is finished in this turn, or the next that has budget for it: written once, and its deadline set.
     pub(super) fn touch(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
-            && !connection.is_touched
+            && !std::mem::replace(&mut connection.is_touched, true)
         {
-            connection.is_touched = true;
-            self.touched.push(id);
+            let lane = if connection.is_peer() { &mut self.peer_lane } else { &mut self.client_lane };
+            lane.touched.push_back(id);
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.peer_lane.is_idle() && self.client_lane.is_idle()
     }
 
     /// Brings the sum of all buffered bytes up to date with this connection.
@@ -389,6 +445,6 @@ impl Net {
         let Some(by) = self.stopping else { return false };
         let has_output = |id: &ConnectionId| self.connections.get(*id).is_some_and(Connection::has_output);
         let writing = self.connections.ids().iter().any(has_output) || self.links.values().any(Link::has_output);
-        by <= self.now || (!writing && self.letters.is_empty() && self.ready.is_empty())
+        by <= self.now || (!writing && self.letters.is_empty() && self.is_idle())
     }
 }

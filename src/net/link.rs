@@ -77,11 +77,15 @@ impl LinkQueue {
         if self.bytes > self.bytes_max { Err(QueueFull) } else { Ok(()) }
     }
 
-    /// Hands the queue to `write` until it is empty or `write` fails; `WouldBlock` is an error like any other.
-    /// Returns the bytes written before that, and the error.
-    pub fn write_to(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> (usize, io::Result<()>) {
+    /// Hands the queue to `write` until it is empty, `write` fails or has taken `bytes_max` or a little more;
+    /// `WouldBlock` is an error like any other. Returns the bytes written before that, and the error.
+    pub fn write_to(
+        &mut self,
+        bytes_max: usize,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> (usize, io::Result<()>) {
         let mut total = 0;
-        while self.bytes > 0 {
+        while self.bytes > 0 && total < bytes_max {
             self.refill();
             let slices: Vec<IoSlice<'_>> = self.sending.iter().map(|chunk| IoSlice::new(chunk)).collect();
             match write(&slices) {
@@ -137,7 +141,7 @@ mod tests {
     /// Takes up to `step` bytes a write, as a slow socket would, and everything in the end.
     fn drain(queue: &mut LinkQueue, step: usize) -> Vec<u8> {
         let mut taken = Vec::new();
-        let (written, result) = queue.write_to(|slices| {
+        let (written, result) = queue.write_to(usize::MAX, |slices| {
             let first = slices.iter().find(|slice| !slice.is_empty()).expect("never asked to write nothing");
             let length = first.len().min(step);
             taken.extend_from_slice(&first[..length]);
@@ -155,7 +159,7 @@ mod tests {
             push(&mut queue, Urgency::Data, byte, CHUNK_BYTES).unwrap();
         }
         let mut blocked = false;
-        let (written, result) = queue.write_to(|_| {
+        let (written, result) = queue.write_to(usize::MAX, |_| {
             if std::mem::replace(&mut blocked, true) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(100) }
         });
         assert_eq!((written, result.unwrap_err().kind()), (100, io::ErrorKind::WouldBlock));
@@ -168,6 +172,20 @@ mod tests {
         assert!(data.is_sorted(), "the order of the data is kept");
         assert_eq!(data.len(), 10 * CHUNK_BYTES - 100);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_turn_writes_its_budget_and_what_came_meanwhile_goes_first_in_the_next() {
+        let mut queue = LinkQueue::new(usize::MAX);
+        for byte in 0..10 {
+            push(&mut queue, Urgency::Data, byte, CHUNK_BYTES).unwrap();
+        }
+        let (written, result) = queue.write_to(2 * CHUNK_BYTES, |slices| Ok(slices[0].len()));
+        assert!(result.is_ok());
+        assert_eq!(written, 2 * CHUNK_BYTES);
+        push(&mut queue, Urgency::Control, 99, 7).unwrap();
+        let place = drain(&mut queue, usize::MAX).iter().position(|&byte| byte == 99).unwrap();
+        assert!(place <= CHUNK_BYTES, "the heartbeat waited behind {place} bytes");
     }
 
     #[test]

@@ -17,8 +17,8 @@
 //! | `slots` | where connections live, so that nothing meant for one reaches its successor |
 //! | `admission`, `limits`, `counters` | what is bounded, and what is counted |
 //!
-//! **Bounds.** Nothing here waits for anybody. A turn does a bounded amount of each kind of work and leaves the rest
-//! on lists. A client that has too much in progress, or more unread answers than its bound, is not read, then
+//! **Bounds.** Nothing here waits for anybody. A turn does a bounded amount of each kind of work, peers' first, and
+//! leaves the rest on lists: bytes of clients delay a heartbeat by one turn's budget of them at most. A client that has too much in progress, or more unread answers than its bound, is not read, then
 //! dropped; when all buffers together pass theirs no client is read. Peers have their own bounds (a byte-bounded
 //! queue out, credit in) and don't wait for clients. A connection that owes the rest of a frame, or doesn't read
 //! its answers, has a deadline.

@@ -25,7 +25,7 @@ use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, NetLimits, input};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
-use crate::base::{ClusterId, NodeId, Term};
+use crate::base::{ClusterId, NodeId, Term, is_same_address};
 use crate::raft::Message;
 use crate::wire::{self, Hello, PeerFrame};
 
@@ -265,19 +265,21 @@ impl Net {
         (self.deliver)(FromNet::LinkUp { peer });
     }
 
-    /// Writes what is queued for the peer, once a turn.
+    /// Writes what is queued for the peer, once a turn; what a turn has no budget for goes on in the next.
     pub(super) fn finish_dialed(&mut self, id: ConnectionId, peer: NodeId) {
         let Some(link) = self.links.get_mut(&peer).filter(|link| link.connection() == Some(id)) else { return };
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.writable || matches!(link.state, LinkState::Connecting { .. }) {
             return;
         }
-        let (written, result) = link.queue.write_to(|slices| connection.transport.write_vectored(slices));
+        let bytes_max = self.limits.turn_peer_bytes_max;
+        let (written, result) = link.queue.write_to(bytes_max, |slices| connection.transport.write_vectored(slices));
         if written > 0 || link.queue.is_empty() {
             link.stalled_since = None;
         }
         match result {
-            Ok(()) => {}
+            Ok(()) if link.queue.is_empty() => {}
+            Ok(()) => self.touch(id),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 connection.writable = false;
                 link.stalled_since.get_or_insert(self.now);
@@ -374,7 +376,8 @@ impl Net {
     }
 
     pub(super) fn serve_peer(&mut self, id: ConnectionId) {
-        for _ in 0..self.limits.turn_reads_max {
+        let mut read_bytes = 0;
+        while read_bytes < self.limits.turn_peer_bytes_max {
             let Some(connection) = self.connections.get_mut(id) else { return };
             if !connection.readable {
                 return;
@@ -389,6 +392,7 @@ impl Net {
                 Ok(None) => return,
                 Ok(Some(0)) => return self.close(id, CloseReason::Finished),
                 Ok(Some(length)) => {
+                    read_bytes += length;
                     let Role::Peer(peer) = &mut connection.role else { return };
                     let announced = input::announced_bytes(&peer.input, FRAME_BYTES_MAX);
                     input::append(&mut peer.input, &self.chunk[..length], announced);
@@ -437,11 +441,11 @@ impl Net {
 
     pub(super) fn finish_peer(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Err(error) = connection.flush() {
+        if let Err(error) = connection.flush(self.limits.turn_peer_bytes_max) {
             log::debug!("net: a peer at {} can't be written: {error}", connection.remote);
             return self.close(id, CloseReason::Broken);
         }
-        if connection.readable && !connection.is_starved {
+        if (connection.readable && !connection.is_starved) || connection.may_write_more() {
             self.make_ready(id);
         }
     }
@@ -458,11 +462,17 @@ impl Net {
             }
         }
         for (id, address) in peers {
-            if self.links.get(&id).is_some_and(|link| link.address == address) || id == self.me.id {
+            if id == self.me.id {
                 continue;
             }
-            if self.links.contains_key(&id) {
-                self.lose_link(id, CloseReason::NotAPeer, &format!("it moves to {address}"));
+            if let Some(link) = self.links.get_mut(&id) {
+                if is_same_address(&link.address, &address) {
+                    // The next dial goes by what the log says; the connection that there is stays.
+                    link.address = address;
+                    continue;
+                }
+                let why = format!("it is dialed anew, its address was {} until now", link.address);
+                self.lose_link(id, CloseReason::NotAPeer, &why);
             }
             self.links.insert(id, Link::new(address, &self.limits, self.now));
         }

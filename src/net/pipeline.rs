@@ -235,6 +235,23 @@ impl Pipeline {
         self.slots.iter().filter(|slot| matches!(slot.state, State::Waiting { .. })).count()
     }
 
+    /// Answers all that has no answer yet with `refusal`; what is to be written then. Nothing of it may be with
+    /// consensus, and the pipeline is not used any more.
+    pub fn refuse_all(&mut self, refusal: &Reply) -> BytesMut {
+        for slot in &mut self.slots {
+            if matches!(slot.state, State::Waiting { .. } | State::Dispatched { .. } | State::NextPage) {
+                self.held_bytes += reply_cost_bytes(refusal);
+                slot.state = State::Answered(refusal.clone());
+            }
+        }
+        let mut written = self.output.split();
+        while !self.slots.is_empty() {
+            self.write_answers();
+            written.unsplit(self.output.split());
+        }
+        written
+    }
+
     /// Does all that can be done now; appends to `asked` what is for consensus.
     pub fn answer_and_dispatch(&mut self, admission: &mut Admission, asked: &mut Vec<Asked>) {
         self.write_answers();

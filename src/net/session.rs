@@ -159,14 +159,17 @@ impl Session {
         self.pipeline.undispatched()
     }
 
-    /// What to tell this client, for whom there is no connection left: a line if it speaks lines.
-    pub fn refusal(&self) -> BytesMut {
-        let mut out = BytesMut::new();
-        if self.mode == Mode::Lines {
-            let connections = self.limits.connections_max;
-            let message = format!("all {connections} connections for clients are taken; try again later, or elsewhere");
-            wire::write_reply(&Reply::refused(ErrorCode::Busy, message, None), &mut out);
+    /// What to tell this client, for whom there is no connection left and of whose requests none was delivered. One
+    /// line, whatever its lines asked; in frames, where each answer names its request, an answer to each.
+    pub fn refuse(&mut self) -> BytesMut {
+        let connections = self.limits.connections_max;
+        let message = format!("all {connections} connections for clients are taken; try again later, or elsewhere");
+        let refusal = Reply::refused(ErrorCode::Busy, message, None);
+        if self.mode != Mode::Lines {
+            return self.pipeline.refuse_all(&refusal);
         }
+        let mut out = BytesMut::new();
+        wire::write_reply(&refusal, &mut out);
         out
     }
 

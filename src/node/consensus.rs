@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::api::ScrubStatus;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
 use crate::base::{Entry, LogIndex, Moment, PersistSeq};
 use crate::net::{FromNet, NetEvent, PeerCredit};
@@ -35,6 +36,8 @@ pub enum ConsensusEvent {
         lo: LogIndex,
         entries: Vec<Entry>,
     },
+    /// From the background thread: how the reading of the log for damage goes on.
+    Scrubbed(ScrubStatus),
     /// From the background thread: the disk has lost these entries; it has the mark already.
     Damaged {
         missing: Vec<MissingEntry>,
@@ -110,6 +113,7 @@ impl Consensus {
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
                 ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
                 ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
+                ConsensusEvent::Scrubbed(scrub) => self.on_event(now, ReplicaEvent::Scrubbed(scrub)),
                 ConsensusEvent::Damaged { missing } => self.on_event(now, ReplicaEvent::Damaged { missing }),
                 ConsensusEvent::Repaired { done, refused } => {
                     self.on_event(now, ReplicaEvent::Repaired { done, refused });
@@ -182,6 +186,9 @@ impl Consensus {
         }
         if !effects.refilled.is_empty() {
             exits.to_background(BackgroundEvent::Repair { entries: std::mem::take(&mut effects.refilled) });
+        }
+        if std::mem::take(&mut effects.scrub) {
+            exits.to_background(BackgroundEvent::Scrub);
         }
         if std::mem::take(&mut effects.cleared) {
             exits.to_background(BackgroundEvent::ClearMark);

@@ -256,12 +256,22 @@ impl EmbeddedCluster {
 
     /// What node `id` says of itself; `None` if it is down or does not answer within `timeout`.
     pub fn status(&self, id: NodeId, timeout: Duration) -> Option<Status> {
+        self.ask_for_status(id, Request::Status, timeout)
+    }
+
+    fn ask_for_status(&self, id: NodeId, request: Request, timeout: Duration) -> Option<Status> {
         let mut client = self.client(id);
         client.timeout = timeout;
-        match client.ask(Request::Status, false) {
+        match client.ask(request, false) {
             Ok(Outcome::Status(status)) => Some(*status),
             _ => None,
         }
+    }
+
+    /// Has node `id` read its whole log once, for damage; [`EmbeddedCluster::status`] tells how it goes on. Gives what
+    /// the node says of itself before.
+    pub fn scrub(&self, id: NodeId, timeout: Duration) -> Option<Status> {
+        self.ask_for_status(id, Request::Scrub, timeout)
     }
 
     /// Waits until some node leads and has committed in its term; `None` after `timeout`.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::api::{Leader, PeerStatus, Reply, Request, Status};
+use crate::api::{Leader, PeerStatus, Reply, Request, ScrubStatus, Status};
 use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Step, Term};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
@@ -49,6 +49,8 @@ pub enum ReplicaEvent {
         lo: LogIndex,
         entries: Vec<Entry>,
     },
+    /// How the reading of the log for damage goes on.
+    Scrubbed(ScrubStatus),
     /// The disk has lost these entries.
     Damaged {
         missing: Vec<MissingEntry>,
@@ -73,6 +75,8 @@ pub struct Effects {
     pub refilled: Vec<Entry>,
     /// The disk lacks nothing any more: its mark may go.
     pub cleared: bool,
+    /// Somebody asked for the log to be read for damage.
+    pub scrub: bool,
     /// The log's membership as it is applied: to be dialed.
     pub members: Option<Arc<Members>>,
     /// The entry that names the cluster is committed, and durable here: the directory may be stamped with it. Not
@@ -107,6 +111,7 @@ pub struct Replica {
     waiting: Waiting,
     peers: BTreeMap<NodeId, PeerLink>,
     own_address: Arc<str>,
+    scrub: ScrubStatus,
     draining: bool,
 }
 
@@ -130,6 +135,7 @@ impl Replica {
             waiting: Waiting::new(config.forward_id_first),
             peers: BTreeMap::new(),
             own_address: "".into(),
+            scrub: ScrubStatus::default(),
             draining: false,
         };
         let members = replica.raft.view().members;
@@ -144,6 +150,7 @@ impl Replica {
             ReplicaEvent::Fetched { lo, entries } => {
                 self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
             }
+            ReplicaEvent::Scrubbed(scrub) => self.scrub = scrub,
             ReplicaEvent::Damaged { missing } => self.raft.step(now, Input::Damaged { missing }, &mut self.out),
             ReplicaEvent::Repaired { done, refused } => {
                 self.raft.step(now, Input::Repaired { done, refused }, &mut self.out);
@@ -324,6 +331,8 @@ impl Replica {
             }
             FromNet::ForwardReply { from, id, reply } => {
                 if let Some(forward) = self.waiting.take_forward(from, id) {
+                    // What the link itself refused names no leader; this node knows whom it was for.
+                    let reply = Reply { leader: reply.leader.or_else(|| self.leader()), ..reply };
                     reply::answer(forward.waiter, reply, &mut effects.net);
                 }
             }
@@ -338,7 +347,8 @@ impl Replica {
 
     fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
         let waiter = Waiter::Client(origin);
-        if request == Request::Status {
+        if let Request::Status | Request::Scrub = request {
+            effects.scrub |= request == Request::Scrub;
             return self.answer_status(now, waiter, effects);
         }
         if self.draining {
@@ -369,7 +379,7 @@ impl Replica {
     /// arrives later could overtake what its client sent after it.
     fn on_forwarded(&mut self, now: Moment, waiter: Waiter, term: Term, request: Request, effects: &mut Effects) {
         let view = self.raft.view();
-        if request == Request::Status {
+        if let Request::Status | Request::Scrub = request {
             // No node passes it on, but the bytes allow it, and it is no read of the state.
             self.answer_status(now, waiter, effects);
         } else if self.draining {
@@ -550,6 +560,7 @@ impl Replica {
             keys: self.store.view().len() as u64,
             peers: peers.collect(),
             problems: self.problems(),
+            scrub: self.scrub,
             version: crate::VERSION.to_string(),
             uptime: now.since(self.started),
         }
@@ -637,6 +648,43 @@ mod tests {
             started: Moment::ZERO,
         };
         Replica::new(config, raft::Recovered::default(), Moment::ZERO)
+    }
+
+    /// A follower of node 2, which it has just heard.
+    fn follower_of_2() -> Replica {
+        let (mut replica, mut effects, two) = (follower(), Effects::default(), NodeId::new(2).unwrap());
+        let body = raft::Body::Heartbeat { commit: LogIndex::ZERO, round: 1, check: raft::Check::default() };
+        let message = raft::Message { from: two, to: replica.id, instance: InstanceId(2), term: Term(1), body };
+        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
+        replica.end_turn(Moment::ZERO, &mut effects);
+        assert_eq!(replica.leader().map(|leader| leader.id), Some(two));
+        replica
+    }
+
+    /// So the README says: a program can go there itself.
+    #[test]
+    fn a_refusal_names_the_leader_also_what_the_link_to_it_refused() {
+        let (mut replica, mut effects) = (follower_of_2(), Effects::default());
+        let request = Request::Get { key: "k".into(), revision: None };
+        let two = NodeId::new(2).unwrap();
+        for (sequence, forward) in [(0, false), (1, true)] {
+            let connection = crate::net::ConnectionId { slot: 0, generation: 0 };
+            let origin = Origin { connection, sequence };
+            let event = FromNet::Request { origin, request: request.clone(), forward };
+            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
+        }
+        let Some(NetEvent::Forward { to, id, .. }) = effects.net.pop() else { panic!("{:?}", effects.net) };
+        let reply = Reply::refused(ErrorCode::Busy, "the link is full", None);
+        let refused = FromNet::ForwardReply { from: to, id, reply };
+        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(refused), &mut effects);
+        let named = |event: &NetEvent| match event {
+            NetEvent::Reply { reply: Reply { result: Err(error), leader: Some(leader) }, .. } => {
+                (error.code, leader.id)
+            }
+            other => panic!("{other:?}"),
+        };
+        let leaders: Vec<_> = effects.net.iter().map(named).collect();
+        assert_eq!(leaders, [(ErrorCode::NotLeader, two), (ErrorCode::Busy, two)]);
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub fn read(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> Re
                 Err(error) => Err(error),
             }
         }
-        Request::Write(_) | Request::Status => unreachable!("writes go through the log and status is answered at once"),
+        Request::Write(_) | Request::Status | Request::Scrub => {
+            unreachable!("writes go through the log, and these are answered at once")
+        }
     };
     Reply { result: result.map_err(revision_error), leader }
 }

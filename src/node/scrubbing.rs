@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::api::ScrubStatus;
 use crate::base::Moment;
 use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES};
 use crate::disk::{LogReader, Repairer, Scrub, ScrubStep};
@@ -18,6 +19,7 @@ pub struct Scrubbing {
     /// How long a pass takes; `None`: only what is asked for.
     interval: Option<Duration>,
     pass: Option<Pass>,
+    status: ScrubStatus,
     /// The next pass is one that was asked for.
     is_asked_for: bool,
     due_at: Option<Moment>,
@@ -34,7 +36,7 @@ impl Scrubbing {
     /// `interval`: a pass that nobody asked for is spread over so long.
     pub fn new(interval: Option<Duration>, now: Moment) -> Scrubbing {
         let due_at = interval.map(|interval| now + interval.min(SCRUB_PAUSE_MAX));
-        Scrubbing { interval, pass: None, is_asked_for: false, due_at }
+        Scrubbing { interval, pass: None, status: ScrubStatus::default(), is_asked_for: false, due_at }
     }
 
     pub fn due_at(&self) -> Option<Moment> {
@@ -62,6 +64,10 @@ impl Scrubbing {
         let step = pass.scrub.step(repairer, SCRUB_STEP_BYTES);
         let step = step.map_err(|error| End::Damaged(format!("the log was scrubbed: {error}")))?;
         pass.found += step.damaged.len();
+        self.status.passes += u64::from(step.is_finished);
+        self.status.damaged += step.damaged.len() as u64;
+        (self.status.bytes_done, self.status.bytes_total) = (step.bytes_done, step.bytes_total);
+        exits.to_consensus(ConsensusEvent::Scrubbed(self.status));
         self.due_at = self.next(now, &step);
         for damaged in &step.damaged {
             log::warn!("{damaged}");

@@ -23,6 +23,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub tuning: Tuning,
     pub net: NetLimits,
+    /// What the operator should know about these settings: logged once the node has said who it is.
+    pub warnings: Vec<String>,
 }
 
 impl Settings {
@@ -37,6 +39,7 @@ impl Settings {
             data_dir,
             tuning: Tuning::default(),
             net: NetLimits::default(),
+            warnings: Vec::new(),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Sender;
 
 use crate::base::limits::{DESCRIPTORS_RESERVED, LISTEN_BACKLOG};
-use crate::base::{ClusterId, InstanceId, Member, Members, NodeId};
-use crate::disk::{DataDir, OpenError, RecoveryReport, Wanted, random_u128};
+use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, is_same_address};
+use crate::disk::{DataDir, OpenError, Wanted, random_u128};
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
@@ -50,13 +50,13 @@ impl Node {
     /// Opens the directory, recovers the log, listens, and starts all threads.
     pub fn start(settings: &Settings) -> Result<Node, NodeError> {
         let mut limits = settings.net.clone();
-        limits.connections_max = effective_connections(limits.connections_max)?;
+        let mut warnings = settings.warnings.clone();
+        limits.connections_max = effective_connections(limits.connections_max, &mut warnings)?;
         let listener = bind(&settings.listen)?;
         let address = listener.local_addr().map_err(|source| io("the listening address can't be read", source))?;
         let wanted = Wanted { node: settings.id, cluster_name: settings.cluster_name.clone() };
         let data_dir = DataDir::open(&settings.data_dir, &wanted)?;
-        announce(settings, &limits, data_dir.instance());
-
+        warnings.extend(data_dir.warning().map(str::to_string));
         let instance = data_dir.instance();
         let cluster = data_dir.cluster_id();
         let bootstrap = bootstrap(settings)?;
@@ -72,8 +72,14 @@ impl Node {
             disk: data_dir.disk(),
             data_dir,
             on_role_change: Box::new(|| {}),
-        })?;
-        report(&opened.report);
+        });
+        let opened = opened.map_err(|error| error.in_directory(&settings.data_dir))?;
+        // Not before: a start that fails says why, in one line, and nothing else.
+        announce(settings, &limits, instance);
+        for warning in warnings.iter().chain(&opened.report.warnings).chain(&opened.report.damaged) {
+            log::warn!("{warning}");
+        }
+        log::info!("log: {}", opened.report);
         let peers = match opened.members() {
             Some(members) => peers_of_the_log(settings, members, &peers),
             None => peers,
@@ -162,11 +168,12 @@ fn peers_of_the_log(settings: &Settings, members: &Members, flags: &[(NodeId, Ar
     let show = |peers: &[(NodeId, Arc<str>)]| {
         peers.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(", ")
     };
-    if peers != flags {
+    let named = |id: NodeId, address: &str| flags.iter().any(|flag| flag.0 == id && is_same_address(&flag.1, address));
+    if peers.len() != flags.len() || !peers.iter().all(|(id, address)| named(*id, address)) {
         let (flags, log) = (show(flags), show(&peers));
         log::warn!("the options name the peers {flags}; the log says {log}, and that is what counts");
     }
-    if let Some(own) = own.first().filter(|own| *own.address != settings.advertise) {
+    if let Some(own) = own.first().filter(|own| !is_same_address(&own.address, &settings.advertise)) {
         let (advertise, address) = (&settings.advertise, &own.address);
         log::warn!("this node is advertised as {advertise}, but its cluster knows it as {address} and dials that");
     }
@@ -212,13 +219,13 @@ fn listen_on(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Raises the soft descriptor limit to the hard one; connections beyond it would fail anyway.
-fn effective_connections(wanted: usize) -> Result<usize, NodeError> {
+fn effective_connections(wanted: usize, warnings: &mut Vec<String>) -> Result<usize, NodeError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            log::warn!("the limit on open files stays at {:?}: {error}", limit.current);
+            warnings.push(format!("the limit on open files stays at {:?}: {error}", limit.current));
         }
     }
     let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(wanted) };
@@ -244,11 +251,4 @@ fn announce(settings: &Settings, limits: &crate::net::NetLimits, instance: Insta
         tuning.election_timeout_max.as_millis(),
         tuning.heartbeat.as_millis(),
     );
-}
-
-fn report(report: &RecoveryReport) {
-    log::info!("log: {report}");
-    for sentence in report.warnings.iter().chain(&report.damaged) {
-        log::warn!("{sentence}");
-    }
 }

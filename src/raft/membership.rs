@@ -104,7 +104,8 @@ impl Membership {
         let (id, own) = (self.id, self.instance);
         format!(
             "the cluster knows node {id} by data directory {recorded}, and this is directory {own}: it follows along \
-             but counts in no quorum; start it with the directory it had, or replace the member"
+             but counts in no quorum; start it with the directory it had, as it was and no older copy of it \
+             (members can't be replaced in this version)"
         )
     }
 }

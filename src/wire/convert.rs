@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::frame::BadFrame;
 use super::generated as proto;
-use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, Status};
+use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
 use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
 
@@ -38,6 +38,7 @@ pub fn request_to_proto(id: u64, request: &Request, forward: bool) -> proto::Cli
             revision: revision_number(revision),
         }),
         Request::Status => Op::Status(proto::AskStatus {}),
+        Request::Scrub => Op::Scrub(proto::AskScrub {}),
     };
     proto::ClientRequest { command: Bytes::new(), request_id: id, no_forward: !forward, operation: Some(operation) }
 }
@@ -56,6 +57,7 @@ pub fn request_from_proto(operation: proto::client_request::Operation) -> Reques
             revision: revision.map(Revision),
         },
         Op::Status(proto::AskStatus {}) => Request::Status,
+        Op::Scrub(proto::AskScrub {}) => Request::Scrub,
     }
 }
 
@@ -185,6 +187,7 @@ fn status_to_proto(status: &Status) -> proto::Status {
         peers: peers.collect(),
         version: status.version.clone(),
         problems: status.problems.clone(),
+        scrub: Some(scrub_to_proto(status.scrub)),
         uptime_ms: u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -212,9 +215,20 @@ fn status_from_proto(status: proto::Status) -> Result<Status, BadFrame> {
         keys: status.keys,
         peers: peers.collect::<Result<_, BadFrame>>()?,
         problems: status.problems,
+        scrub: status.scrub.map_or(ScrubStatus::default(), scrub_from_proto),
         version: status.version,
         uptime: Duration::from_millis(status.uptime_ms),
     })
+}
+
+fn scrub_to_proto(ScrubStatus { passes, bytes_done, bytes_total, damaged }: ScrubStatus) -> proto::ScrubStatus {
+    proto::ScrubStatus { passes, bytes_done, bytes_total, damaged }
+}
+
+fn scrub_from_proto(
+    proto::ScrubStatus { passes, bytes_done, bytes_total, damaged }: proto::ScrubStatus,
+) -> ScrubStatus {
+    ScrubStatus { passes, bytes_done, bytes_total, damaged }
 }
 
 fn role_to_proto(role: Role) -> proto::Role {

@@ -68,7 +68,7 @@ pub struct ClientRequest {
     /// Answer `not_leader` rather than pass the request on to the leader.
     #[prost(bool, tag = "21")]
     pub no_forward: bool,
-    #[prost(oneof = "client_request::Operation", tags = "16, 17, 18, 19, 20")]
+    #[prost(oneof = "client_request::Operation", tags = "16, 17, 18, 19, 20, 22")]
     pub operation: ::core::option::Option<client_request::Operation>,
 }
 /// Nested message and enum types in `ClientRequest`.
@@ -85,6 +85,9 @@ pub mod client_request {
         List(super::List),
         #[prost(message, tag = "20")]
         Status(super::AskStatus),
+        /// Read the whole log once, for damage; answered like AskStatus.
+        #[prost(message, tag = "22")]
+        Scrub(super::AskScrub),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -123,6 +126,8 @@ pub struct List {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AskStatus {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskScrub {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientResponse {
     #[prost(bool, tag = "1")]
@@ -236,6 +241,23 @@ pub struct Status {
     /// What is wrong with this node, a sentence each.
     #[prost(string, repeated, tag = "15")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "16")]
+    pub scrub: ::core::option::Option<ScrubStatus>,
+}
+/// How the reading of the log for damage goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScrubStatus {
+    /// Full passes since the node started.
+    #[prost(uint64, tag = "1")]
+    pub passes: u64,
+    /// Of the pass under way; equal when there is none.
+    #[prost(uint64, tag = "2")]
+    pub bytes_done: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes_total: u64,
+    /// Places found damaged since the node started.
+    #[prost(uint64, tag = "4")]
+    pub damaged: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PeerStatus {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::quote::{Word, bad_arguments, read_value, take_word, write_key, write_value};
-use crate::api::{Error, ErrorCode, Outcome, Reply, Request, Status};
+use crate::api::{Error, ErrorCode, Outcome, Reply, Request, ScrubStatus, Status};
 use crate::base::Operation;
 
 /// The answer to HELP.
@@ -218,12 +218,22 @@ fn write_status(status: &Status, out: &mut BytesMut) {
         ("keys", status.keys.to_string()),
         ("peers", peers_line(status)),
         ("health", if status.problems.is_empty() { "good".to_string() } else { status.problems.join("; ") }),
+        ("scrub", scrub_line(&status.scrub)),
         ("version", status.version.clone()),
         ("uptime", format!("{} s", status.uptime.as_secs())),
     ] {
         write_line(out, name, &format!(": {value}"));
     }
     out.put_slice(b"END\n");
+}
+
+/// `2 passes, 0 places damaged`, and where the pass under way is.
+fn scrub_line(ScrubStatus { passes, bytes_done, bytes_total, damaged }: &ScrubStatus) -> String {
+    let under_way = match bytes_done == bytes_total {
+        true => String::new(),
+        false => format!(", reading byte {bytes_done} of {bytes_total}"),
+    };
+    format!("{passes} passes, {damaged} places damaged{under_way}")
 }
 
 /// `2 host:port up matched 17, 3 host:port down (connection refused)`, or `none`.
@@ -420,12 +430,14 @@ mod tests {
             keys: 2,
             peers: vec![peer(2, "", Some(LogIndex(9))), peer(3, "connection refused", None)],
             problems: vec!["this is wrong".to_string(), "and that".to_string()],
+            scrub: ScrubStatus { passes: 2, bytes_done: 3, bytes_total: 9, damaged: 1 },
             version: "0.1.0".to_string(),
             uptime: Duration::from_millis(61_500),
         };
         let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\ncommit: 9\napplied: 8\n\
             last: 10\nrevision: 7\nkeys: 2\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
-            health: this is wrong; and that\nversion: 0.1.0\nuptime: 61 s\nEND\n";
+            health: this is wrong; and that\n\
+            scrub: 2 passes, 1 places damaged, reading byte 3 of 9\nversion: 0.1.0\nuptime: 61 s\nEND\n";
         assert_eq!(written(Ok(Outcome::Status(Box::new(status)))), expected);
     }
 
@@ -435,7 +447,7 @@ mod tests {
             let reply = testing::reply(&mut Random::new(seed));
             let lines = match &reply.result {
                 Ok(Outcome::Keys { keys, .. }) => keys.len(),
-                Ok(Outcome::Status(_)) => 15,
+                Ok(Outcome::Status(_)) => 16,
                 _ => 1,
             };
             let text = written(reply.result);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Hello, HelloReply, Identity, PeerFrame};
-use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, Status};
+use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};
 use crate::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, InstanceId, LogIndex, NodeId, Operation, Random, Revision, Role,
     Term,
@@ -81,7 +81,7 @@ pub fn operation(random: &mut Random) -> Operation {
 }
 
 pub fn request(random: &mut Random) -> Request {
-    match random.below(5) {
+    match random.below(6) {
         0 | 1 => Request::Write(operation(random)),
         2 => Request::Get { key: bytes(random, 1), revision: maybe(random, revision) },
         3 => Request::List {
@@ -90,6 +90,7 @@ pub fn request(random: &mut Random) -> Request {
             limit: number(random) as usize,
             revision: maybe(random, revision),
         },
+        4 => Request::Scrub,
         _ => Request::Status,
     }
 }
@@ -150,6 +151,12 @@ pub fn status(random: &mut Random) -> Status {
         keys: number(random),
         peers: several(random, peer),
         problems: several(random, text),
+        scrub: ScrubStatus {
+            passes: number(random),
+            bytes_done: number(random),
+            bytes_total: number(random),
+            damaged: number(random),
+        },
         version: text(random),
         uptime: Duration::from_millis(number(random)),
     }

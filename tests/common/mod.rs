@@ -27,6 +27,8 @@ pub struct Processes {
     pub ports: Vec<u16>,
     children: Vec<Option<Child>>,
     extra: Vec<String>,
+    /// How the options name the host of a peer.
+    peer_host: &'static str,
 }
 
 impl Processes {
@@ -37,11 +39,16 @@ impl Processes {
 
     /// The same, with more options for each node.
     pub fn start_with(nodes: usize, extra: &[&str]) -> Processes {
+        Processes::start_as("127.0.0.1", nodes, extra)
+    }
+
+    /// The same, with the peers' host as given: the README calls it localhost.
+    pub fn start_as(peer_host: &'static str, nodes: usize, extra: &[&str]) -> Processes {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
         let ports = free_ports(nodes);
         let children = (0..nodes).map(|_| None).collect();
         let extra = extra.iter().map(|option| option.to_string()).collect();
-        let mut cluster = Processes { directory, ports, children, extra };
+        let mut cluster = Processes { directory, ports, children, extra, peer_host };
         for node in 1..=nodes {
             cluster.spawn(node);
         }
@@ -73,6 +80,15 @@ impl Processes {
         fs::read_to_string(self.log_path(node)).unwrap_or_default()
     }
 
+    /// Waits until node `node` has logged `what` `times` times since its first start.
+    pub fn await_log(&self, node: usize, what: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log(node).matches(what).count() < times {
+            assert!(Instant::now() < deadline, "node {node} does not log {what:?} {times} times:\n{}", self.log(node));
+            std::thread::yield_now();
+        }
+    }
+
     /// The command line of a node, without what redirects it.
     pub fn command(&self, node: usize) -> Command {
         let mut command = Command::new(RAFTKV);
@@ -87,7 +103,7 @@ impl Processes {
         arguments.extend(["--listen".to_string(), self.address(node)]);
         arguments.extend(["--data-dir".to_string(), self.data_dir(node).display().to_string()]);
         for peer in (1..=self.len()).filter(|peer| *peer != node) {
-            arguments.extend(["--peer".to_string(), format!("{peer}={}", self.address(peer))]);
+            arguments.extend(["--peer".to_string(), format!("{peer}={}:{}", self.peer_host, self.ports[peer - 1])]);
         }
         arguments.extend(self.extra.clone());
         arguments
@@ -121,6 +137,11 @@ impl Processes {
     /// SIGTERM; the exit status.
     pub fn stop(&mut self, node: usize) -> Option<i32> {
         self.signal(node, Signal::TERM);
+        self.end(node)
+    }
+
+    /// Waits for its end; the exit status.
+    pub fn end(&mut self, node: usize) -> Option<i32> {
         let mut child = self.children[node - 1].take().expect("the node runs");
         child.wait().expect("the node ends").code()
     }

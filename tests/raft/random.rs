@@ -36,7 +36,7 @@ enum Damage {
 impl Run {
     fn new(seed: u64, damage: Damage) -> Run {
         let mut random = Random::new(seed);
-        let size = [1, 3, 3, 5][random.below(4) as usize];
+        let size = [1, 3, 3, 5, 7][random.below(5) as usize];
         let mut size_of = |low: u64, high: u64| (low + random.below(high - low)) as usize;
         let settings = Settings {
             append_bytes_max: size_of(30, 300),

@@ -438,7 +438,7 @@ fn two_batches_in_a_row_without_first_sectors_are_refused_with_place_batches_ind
     disk.alter(FIRST, 2 * BLOCK + 100, &[0xff, 0, 0xff]);
     disk.alter(FIRST, 3 * BLOCK + 100, &[0xff, 0, 0xff]);
     let message = damage_of(&disk).to_string();
-    for part in [FIRST, "byte 8192", "log index 2", "batches 2 to 3", "nothing was changed", "move it away"] {
+    for part in [FIRST, "byte 8192", "log index 2", "batches 2 to 3", "nothing was changed", "never put back"] {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
 }

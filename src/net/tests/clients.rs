@@ -3,6 +3,8 @@
 use bytes::BytesMut;
 
 use super::*;
+use crate::api::Leader;
+use crate::base::limits::VALUE_BYTES_MAX;
 use crate::wire;
 
 /// Every budget at its least: each turn does one thing, and whatever is left must come back by itself.
@@ -11,6 +13,9 @@ fn least() -> NetLimits {
         read_chunk_bytes: 1,
         turn_reads_max: 1,
         turn_connections_max: 1,
+        turn_client_bytes_max: 1,
+        turn_connection_bytes_max: 1,
+        turn_peer_bytes_max: 1,
         turn_accepts_max: 1,
         turn_events_max: 1,
         encoded_bytes_target: 1,
@@ -40,6 +45,33 @@ fn lines_and_frames_are_served_on_one_port() {
     lines.write("LIST\nHELP\nQUIT\n");
     assert_eq!([(); 6].map(|()| lines.line()), ["a", "b", "c", "d", "e", "END"]);
     assert_eq!(lines.rest_text(), wire::HELP);
+}
+
+/// So the README says; what consensus answers, `replica` tests.
+#[test]
+fn what_is_refused_at_the_door_names_no_leader() {
+    let node = Node::alone(NetLimits { requests_max: 1, ..NetLimits::default() });
+    let (mut client, mut bytes) = (node.connect(), BytesMut::new());
+    let large = Operation::Put { key: "a".into(), value: vec![0; VALUE_BYTES_MAX + 1].into() };
+    let get = Request::Get { key: "a".into(), revision: None };
+    for (id, request) in [(1, &Request::Write(large)), (2, &get), (3, &get)] {
+        wire::encode_request(id, request, true, &mut bytes);
+    }
+    client.write(&bytes);
+    let (origin, _) = node.request();
+    let leader = Leader { id: node_id(2), address: "somewhere:1".into() };
+    let done = Reply { leader: Some(leader), ..value(&"1".into()) };
+    node.send(NetEvent::Reply { origin, reply: done.clone() });
+    for (id, code) in [(1, Some(ErrorCode::ValueTooLarge)), (2, None), (3, Some(ErrorCode::Busy))] {
+        let (answered, reply) = wire::decode_reply(client.frame()).unwrap();
+        assert_eq!((answered, reply.result.err().map(|error| error.code)), (id, code));
+        assert_eq!(reply.leader, done.leader.clone().filter(|_| code.is_none()));
+    }
+    let readme = include_str!("../../../README.md");
+    assert!(
+        readme
+            .contains("(malformed, too large, `busy` for want of a connection or of room for a request) names neither")
+    );
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Talk {
                 format!("list {limit} after {}", after.as_ref().map_or("-".into(), text))
             }
             Request::Status => "status".into(),
+            Request::Scrub => "scrub".into(),
         };
         self.asked.iter().map(name).collect()
     }

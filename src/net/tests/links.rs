@@ -12,9 +12,21 @@ fn quick() -> NetLimits {
     NetLimits { dial_backoff_min: min, dial_backoff_max: max, ..NetLimits::default() }
 }
 
-fn heartbeat(from: u32, to: u32, round: u64) -> Message {
+pub(super) fn heartbeat(from: u32, to: u32, round: u64) -> Message {
     let body = Body::Heartbeat { commit: LogIndex(1), round, check: Check::default() };
     Message { from: node_id(from), to: node_id(to), instance: InstanceId(u128::from(from)), term: Term(1), body }
+}
+
+pub(super) fn identity(id: u32) -> Identity {
+    Identity {
+        id: node_id(id),
+        level: 1,
+        level_min: 1,
+        cluster_name: "test".into(),
+        cluster: None,
+        instance: InstanceId(u128::from(id)),
+        address: "somewhere:1".into(),
+    }
 }
 
 fn append(from: u32, to: u32, bytes: usize) -> Message {
@@ -52,16 +64,7 @@ impl Node {
     }
 
     fn hello_from(&self, from: u32) -> Hello {
-        let from = Identity {
-            id: node_id(from),
-            level: 1,
-            level_min: 1,
-            cluster_name: "test".into(),
-            cluster: None,
-            instance: InstanceId(u128::from(from)),
-            address: "somewhere:1".into(),
-        };
-        Hello { from, to: node_id(self.id) }
+        Hello { from: identity(from), to: node_id(self.id) }
     }
 
     /// A stranger that dials and says `hello`; the answer it gets.
@@ -255,6 +258,19 @@ fn a_removed_peer_is_cut_off_and_not_let_in_again() {
 }
 
 #[test]
+fn a_peer_that_is_called_by_another_name_keeps_its_link_and_one_that_moves_does_not() {
+    let [one, two] = pair([quick(), quick()], |_| {});
+    one.link_up();
+    let set_peers = |address: String| one.send(NetEvent::SetPeers { peers: vec![(node_id(2), address.into())] });
+    set_peers(format!("localhost:{}", two.address.port()));
+    one.send(NetEvent::Send { message: heartbeat(1, 2, 7) });
+    assert_eq!(two.message(), heartbeat(1, 2, 7), "what was sent on the link is not there");
+    set_peers(listener().local_addr().unwrap().to_string());
+    let why = one.link_down("dialed anew");
+    assert!(why.contains(&format!("localhost:{}", two.address.port())), "it does not name the old address: {why}");
+}
+
+#[test]
 fn without_credit_no_peer_is_read_until_there_is_some() {
     let node = alone_with_peers(quick());
     let (mut peer, _) = node.greet(&node.hello_from(2));
@@ -307,6 +323,30 @@ fn clients_never_keep_a_peer_out_and_are_refused_in_the_room_for_peers() {
     drop(first);
     node.await_count(&mut second, "an end", |counters| counters.closed(CloseReason::Finished) == 1);
     assert_eq!(node.connect().ask("PING"), "PONG", "a peer takes no client's place");
+}
+
+#[test]
+fn in_the_room_for_peers_every_request_in_frames_is_answered_busy_under_its_id() {
+    let node = alone_with_peers(NetLimits { connections_max: 1, requests_max: 2, ..quick() });
+    let mut first = node.connect();
+    assert_eq!(first.ask("PING"), "PONG");
+    let (mut second, mut bytes) = (node.connect(), BytesMut::new());
+    for id in 1..=3 {
+        wire::encode_request(id, &get(), true, &mut bytes);
+    }
+    second.write(&bytes);
+    second.end();
+    for id in 1..=3 {
+        let (answered, reply) = wire::decode_reply(second.frame()).unwrap();
+        assert_eq!((answered, reply.result.unwrap_err().code, reply.leader), (id, ErrorCode::Busy, None));
+    }
+    assert_eq!(second.rest(), b"");
+    node.await_count(&mut first, "its end", |counters| counters.closed(CloseReason::TooManyConnections) == 1);
+    // Nothing of it was delivered, and nothing of it counts any more.
+    assert!(node.from_net.try_iter().all(|event| matches!(event, FromNet::LinkDown { .. })), "a request got through");
+    first.write("GET a\nGET a\n");
+    node.request();
+    node.request();
 }
 
 #[test]

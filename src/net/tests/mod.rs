@@ -5,6 +5,7 @@ mod clients;
 mod conversation;
 mod hostile;
 mod links;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -61,7 +62,7 @@ impl Store {
                 let page: Vec<Bytes> = keys.by_ref().take(if limit == 0 { usize::MAX } else { limit }).collect();
                 Outcome::Keys { revision, keys: page, more: keys.next().is_some() }
             }
-            Request::Status => {
+            Request::Status | Request::Scrub => {
                 let result = Err(Error::new(ErrorCode::ShuttingDown, "no status in this test"));
                 return Reply { result, leader: None };
             }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use raftkv::api::Applied;
 
-use crate::link::{Answered, Link, Protocol, Verdict};
+use crate::history::{Asked, End, Recorder};
+use crate::link::{Answered, Link, Protocol, Sent, Verdict};
 use crate::plan::Mixer;
-use crate::report::Report;
+use crate::report::{Report, Second};
 use crate::timer::Timer;
 
 /// Between two looks at all connections: those to be dialed again, those that pause, those that hang.
@@ -69,6 +70,7 @@ pub struct Driver<'a> {
     settings: Settings,
     mixer: &'a mut Mixer,
     report: &'a mut Report,
+    recorder: Option<&'a mut Recorder>,
     poll: Poll,
     timer: Timer,
     slots: Vec<Slot>,
@@ -111,6 +113,7 @@ impl<'a> Driver<'a> {
             settings,
             mixer,
             report,
+            recorder: None,
             poll,
             timer,
             slots,
@@ -126,8 +129,14 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Runs to the end; `each_second` gets the line of each measured second. Gives how long was measured.
-    pub fn run(&mut self, mut each_second: impl FnMut(String)) -> io::Result<Duration> {
+    /// Every operation goes to the recorder, those of the warm-up too.
+    pub fn recorded(mut self, recorder: Option<&'a mut Recorder>) -> Driver<'a> {
+        self.recorder = recorder;
+        self
+    }
+
+    /// Runs to the end; `each_second` gets what each measured second brought. Gives how long was measured.
+    pub fn run(&mut self, mut each_second: impl FnMut(Second)) -> io::Result<Duration> {
         let mut events = Events::with_capacity(1024);
         let mut touched: Vec<usize> = (0..self.slots.len()).collect();
         let (mut sweep_at, mut second_from) = (self.start, self.measured_from());
@@ -231,8 +240,9 @@ impl<'a> Driver<'a> {
 
     fn send(&mut self, at: usize, since: Instant) {
         let request = self.mixer.next();
+        let asked = self.recorder.as_ref().and_then(|_| Asked::now(&request));
         if let Some(link) = &mut self.slots[at].link {
-            link.queue(&request, since);
+            link.queue(&request, since, asked);
             self.issued += 1;
         }
     }
@@ -290,6 +300,12 @@ impl<'a> Driver<'a> {
     }
 
     fn on_answer(&mut self, at: usize, answered: &Answered, now: Instant) {
+        let end = match (&answered.verdict, &answered.found) {
+            (Verdict::Done, Some(found)) => End::Answered(found.clone()),
+            (Verdict::Refused { applied: Applied::No, .. }, _) => End::Failed,
+            _ => End::Unknown,
+        };
+        self.record(at, &answered.sent, end, now);
         match &answered.verdict {
             Verdict::Done if answered.sent.since >= self.measured_from() => {
                 self.report.on_done(answered.sent.is_write, now - answered.sent.since);
@@ -304,6 +320,12 @@ impl<'a> Driver<'a> {
         let follows = self.settings.leader.is_some() && *leader != self.slots[at].address;
         if follows && self.avoided.get(leader).is_none_or(|until| now >= *until) {
             self.slots[at].moves_to = Some(leader.clone());
+        }
+    }
+
+    fn record(&mut self, at: usize, sent: &Sent, end: End, now: Instant) {
+        if let (Some(recorder), Some(asked)) = (&mut self.recorder, &sent.asked) {
+            recorder.record(at, asked, end, now);
         }
     }
 
@@ -328,14 +350,18 @@ impl<'a> Driver<'a> {
     /// Counts what was under way, and dials another address after a pause. A link on which nothing was under way
     /// counts once, since a connection was asked for and is not there.
     fn give_up(&mut self, at: usize, cause: &str, now: Instant) {
-        let slot = &mut self.slots[at];
-        let Some(link) = slot.link.take() else { return };
+        let Some(link) = self.slots[at].link.take() else { return };
         if self.draining.is_none() && link.waiting() == 0 {
             self.report.on_failed(cause, Applied::No);
         }
+        let has_connected = link.has_connected();
         for sent in link.abandon() {
-            self.report.on_failed(cause, if sent.is_write { Applied::Maybe } else { Applied::No });
+            let applied = if sent.is_write && has_connected { Applied::Maybe } else { Applied::No };
+            self.report.on_failed(cause, applied);
+            let end = if has_connected { End::Unknown } else { End::Failed };
+            self.record(at, &sent, end, now);
         }
+        let slot = &mut self.slots[at];
         self.avoided.insert(slot.address.clone(), now + AVOID);
         slot.moves_to = None;
         slot.unread = false;
@@ -404,7 +430,7 @@ mod tests {
     fn server(hang_up_at: u64) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let mut left = hang_up_at;
+        let (mut left, mut revision) = (hang_up_at, Revision(0));
         std::thread::spawn(move || {
             // One connection at a time is enough for one that reconnects.
             for stream in listener.incoming() {
@@ -417,7 +443,8 @@ mod tests {
                         if left == 0 {
                             break 'connection;
                         }
-                        let reply = Reply { result: Ok(Outcome::Put { revision: Revision(1) }), leader: None };
+                        revision = revision.next();
+                        let reply = Reply { result: Ok(Outcome::Put { revision }), leader: None };
                         let mut out = BytesMut::new();
                         wire::encode_reply(asked.id, asked.style, &reply, NodeId::new(1).unwrap(), &mut out);
                         stream.write_all(&out).unwrap();
@@ -428,19 +455,29 @@ mod tests {
         address
     }
 
-    fn drive(address: String, rate: Option<f64>, count: u64) -> serde_json::Value {
-        let settings = Settings {
-            addresses: vec![address],
+    fn settings(addresses: Vec<String>, rate: Option<f64>) -> Settings {
+        Settings {
+            addresses,
             leader: None,
             connections: 1,
             depth: 8,
             rate,
             protocol: Protocol::Frames,
             timeout: Duration::from_secs(60),
-        };
-        let plan = Plan { keys: 10, value_bytes: 10, distribution: Distribution::Uniform, read_share: 0.0, seed: 1 };
-        let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
-        let mut driver = Driver::new(settings, &mut mixer, &mut report, Until::Count(count)).unwrap();
+        }
+    }
+
+    fn plan() -> Plan {
+        Plan { keys: 10, value_bytes: 10, distribution: Distribution::Uniform, read_share: 0.0, seed: 1, run: None }
+    }
+
+    fn drive(address: String, rate: Option<f64>, count: u64) -> serde_json::Value {
+        drive_all(vec![address], rate, count)
+    }
+
+    fn drive_all(addresses: Vec<String>, rate: Option<f64>, count: u64) -> serde_json::Value {
+        let (mut mixer, mut report) = (Mixer::new(plan()), Report::default());
+        let mut driver = Driver::new(settings(addresses, rate), &mut mixer, &mut report, Until::Count(count)).unwrap();
         let elapsed = driver.run(|_| ()).unwrap();
         report.json(serde_json::json!({}), elapsed)
     }
@@ -466,5 +503,32 @@ mod tests {
         let unknown = report["unknown"]["connection_broke"].as_u64().unwrap();
         assert!((1..=8).contains(&unknown), "{report}");
         assert_eq!(report["writes"]["count"].as_u64().unwrap() + unknown, 1000);
+    }
+
+    #[test]
+    fn what_was_queued_for_a_connection_that_was_refused_was_not_sent() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let report = drive_all(vec![nobody, server(0)], None, 1000);
+        let refused = report["errors"]["connection_refused"].as_u64().unwrap();
+        assert!(refused > 0, "{report}");
+        assert_eq!(report["unknown"], serde_json::json!({}), "{report}");
+        assert_eq!(report["writes"]["count"].as_u64().unwrap() + refused, 1000);
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_connection_broke_is_open_in_the_history() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let plan = Plan { run: Some("run".to_string()), ..plan() };
+        let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
+        let mut recorder = Recorder::create(file.path().to_str().unwrap()).unwrap();
+        let driver =
+            Driver::new(settings(vec![server(100)], None), &mut mixer, &mut report, Until::Count(1000)).unwrap();
+        driver.recorded(Some(&mut recorder)).run(|_| ()).unwrap();
+        recorder.finish().unwrap();
+        let history = linearizability::read(std::io::BufReader::new(file.reopen().unwrap())).unwrap();
+        let open = history.records().iter().filter(|record| record.completed_ns.is_none()).count();
+        assert_eq!(history.records().len(), 1000);
+        assert_eq!(open as u64, report.json(serde_json::json!({}), SWEEP)["unknown"]["connection_broke"]);
+        assert!(linearizability::check(&history, linearizability::Limits::default()).is_ok());
     }
 }

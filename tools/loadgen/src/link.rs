@@ -12,6 +12,8 @@ use raftkv::api::{Applied, ErrorCode, Request};
 use raftkv::base::Operation;
 use raftkv::client::Pipeline;
 
+use crate::history::{Asked, Found};
+
 /// Read at once; also how much is read before other links have their turn, times `READS_MAX`.
 const READ_BYTES: usize = 64 * 1024;
 const READS_MAX: usize = 4;
@@ -25,11 +27,13 @@ pub enum Protocol {
 }
 
 /// A request under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sent {
     /// What latency is counted from: when it was, or should have been, sent.
     pub since: Instant,
     pub is_write: bool,
+    /// Of a run that is recorded.
+    pub asked: Option<Asked>,
 }
 
 /// What an answer says.
@@ -44,6 +48,8 @@ pub enum Verdict {
 pub struct Answered {
     pub sent: Sent,
     pub verdict: Verdict,
+    /// What was done or found, of a run that is recorded.
+    pub found: Option<Found>,
     /// The leader's address, where the protocol names it.
     pub leader: Option<String>,
 }
@@ -57,6 +63,7 @@ pub struct Link {
     pub stream: TcpStream,
     codec: Codec,
     waiting: VecDeque<Sent>,
+    /// From when the connection stands.
     writable: bool,
 }
 
@@ -80,13 +87,18 @@ impl Link {
         self.waiting.front().map(|sent| sent.since)
     }
 
-    /// What is under way when the connection is given up: writes among it may have been applied.
+    /// Whether anything may have left: nothing does before the connection stands.
+    pub fn has_connected(&self) -> bool {
+        self.writable
+    }
+
+    /// What is under way when the connection is given up: writes among it may have been applied, if it stood.
     pub fn abandon(self) -> VecDeque<Sent> {
         self.waiting
     }
 
-    pub fn queue(&mut self, request: &Request, since: Instant) {
-        self.waiting.push_back(Sent { since, is_write: request.is_write() });
+    pub fn queue(&mut self, request: &Request, since: Instant, asked: Option<Asked>) {
+        self.waiting.push_back(Sent { since, is_write: request.is_write(), asked });
         match &mut self.codec {
             Codec::Frames(pipeline) => {
                 pipeline.queue(request, true);
@@ -154,12 +166,15 @@ impl Link {
                 pipeline.incoming().put_slice(bytes);
                 while let Some((_, reply)) = pipeline.take_reply().map_err(broken)? {
                     let sent = self.waiting.pop_front().ok_or_else(unasked)?;
-                    let verdict = match reply.result {
-                        Ok(_) => Verdict::Done,
-                        Err(error) => Verdict::Refused { code: error.code.to_string(), applied: error.code.applied() },
+                    let (verdict, found) = match reply.result {
+                        Ok(outcome) => (Verdict::Done, sent.asked.as_ref().and_then(|_| Found::in_reply(outcome))),
+                        Err(error) => {
+                            (Verdict::Refused { code: error.code.to_string(), applied: error.code.applied() }, None)
+                        }
                     };
                     let leader = reply.leader.map(|leader| leader.address.to_string());
-                    answers.push(Answered { sent, verdict, leader: leader.filter(|address| !address.is_empty()) });
+                    let leader = leader.filter(|address| !address.is_empty());
+                    answers.push(Answered { sent, verdict, found, leader });
                 }
             }
             Codec::Lines { incoming, .. } => {
@@ -167,7 +182,8 @@ impl Link {
                 while let Some(end) = incoming.iter().position(|byte| *byte == b'\n') {
                     let line = incoming.split_to(end + 1);
                     let sent = self.waiting.pop_front().ok_or_else(unasked)?;
-                    answers.push(Answered { sent, verdict: line_verdict(&line), leader: None });
+                    let found = sent.asked.as_ref().map(|asked| asked.found_in_line(&line));
+                    answers.push(Answered { sent, verdict: line_verdict(&line), found, leader: None });
                 }
             }
         }
@@ -175,7 +191,7 @@ impl Link {
     }
 }
 
-/// Keys and values are letters, digits and `/`: nothing needs quotes.
+/// Keys and values are letters, digits, `/` and `-`: nothing needs quotes.
 fn write_line(request: &Request, out: &mut BytesMut) {
     let words: &[&[u8]] = match request {
         Request::Write(Operation::Put { key, value }) => &[b"PUT ", key, b" ", value, b"\n"],

@@ -12,12 +12,14 @@ use raftkv::client::{Client, ClientSettings};
 use serde_json::{Value, json};
 
 mod driver;
+mod history;
 mod link;
 mod plan;
 mod report;
 mod timer;
 
 use driver::{Driver, Settings, Until};
+use history::Recorder;
 use link::Protocol;
 use plan::{Distribution, Mixer, Plan};
 use report::Report;
@@ -33,6 +35,7 @@ Examples:
   loadgen --connections 64 --duration-s 10
   loadgen --connections 64 --rate 20000 --read-share 0.5 --preload --json report.json
   loadgen --protocol lines --depth 16 --spread all
+  loadgen --connections 10 --keys 5 --read-share 0.3 --history h.txt && tools/check-history h.txt
 
 Open loop (--rate): latency counts from when an operation was due, so that a server that stalls does not hide it.
 Exit status: 0 all was done, 1 errors or unknown outcomes, 2 usage, 3 no node can be reached."
@@ -95,9 +98,13 @@ struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = positive())]
     timeout_ms: u64,
 
-    /// Write the report as JSON to a file, or to standard output for -
+    /// Write the report as JSON to a file, or to standard output for -: an object a line for each second, then the whole
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
+
+    /// Record every operation in a file, for tools/check-history; the run then has keys of its own
+    #[arg(long, value_name = "FILE", conflicts_with = "preload")]
+    history: Option<String>,
 
     /// What keys and the mix are drawn from: the same seed asks the same
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -182,6 +189,7 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
         distribution: arguments.distribution,
         read_share: arguments.read_share,
         seed: arguments.seed,
+        run: arguments.history.as_ref().map(|_| run_name()),
     };
     if arguments.preload && !preload(&settings, &plan)? {
         return Ok(false);
@@ -194,16 +202,30 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
     // With the JSON on standard output, the lines for people go elsewhere.
     let to_stderr = arguments.json.as_deref() == Some("-");
     let say = |line: &str| if to_stderr { eprintln!("{line}") } else { println!("{line}") };
-    let elapsed = Driver::new(settings, &mut mixer, &mut report, until)?.run(|line| say(&line))?;
-    say(report.summary(elapsed).trim_end());
-    if let Some(file) = &arguments.json {
-        let text = format!("{:#}\n", report.json(plan_json(arguments), elapsed));
-        match file.as_str() {
-            "-" => std::io::stdout().write_all(text.as_bytes())?,
-            file => File::create(file)?.write_all(text.as_bytes())?,
+    let mut json: Box<dyn Write> = match arguments.json.as_deref() {
+        None => Box::new(std::io::sink()),
+        Some("-") => Box::new(std::io::stdout()),
+        Some(file) => Box::new(File::create(file)?),
+    };
+    let mut written = Ok(());
+    let mut recorder = arguments.history.as_deref().map(Recorder::create).transpose()?;
+    let mut driver = Driver::new(settings, &mut mixer, &mut report, until)?.recorded(recorder.as_mut());
+    let elapsed = driver.run(|second| {
+        say(&second.text);
+        if written.is_ok() {
+            written = writeln!(json, "{}", second.json);
         }
-    }
+    })?;
+    recorder.map_or(Ok(()), Recorder::finish)?;
+    say(report.summary(elapsed).trim_end());
+    written.and_then(|()| writeln!(json, "{}", report.json(plan_json(arguments), elapsed)))?;
     Ok(report.is_clean())
+}
+
+/// One that no other run has.
+fn run_name() -> String {
+    let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("{:x}-{:x}", since_epoch.as_nanos(), std::process::id())
 }
 
 /// Writes every key once, in a closed loop of some depth.

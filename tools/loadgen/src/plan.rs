@@ -24,6 +24,9 @@ pub struct Plan {
     /// 0: only writes, 1: only reads.
     pub read_share: f64,
     pub seed: u64,
+    /// The name of a run that is recorded: its keys are its own, so that they are absent at first, and each value is
+    /// put once, so that a read tells which put it found.
+    pub run: Option<String>,
 }
 
 /// Draws operations by a plan.
@@ -57,12 +60,24 @@ impl Mixer {
             Distribution::Uniform => self.random.below(self.plan.keys),
         };
         self.sequence += 1;
-        let key = Bytes::from(format!("load/{rank:010}"));
+        let key = match &self.plan.run {
+            None => format!("load/{rank:010}").into(),
+            Some(run) => format!("load/{run}/{rank:010}").into(),
+        };
         if self.plan.read_share > 0.0 && self.fraction() < self.plan.read_share {
             Request::Get { key, revision: None }
         } else {
-            Request::Write(Operation::Put { key, value: self.value.clone() })
+            Request::Write(Operation::Put { key, value: self.value() })
         }
+    }
+
+    fn value(&self) -> Bytes {
+        if self.plan.run.is_none() {
+            return self.value.clone();
+        }
+        let mut value = format!("{}-", self.sequence).into_bytes();
+        value.extend_from_slice(self.value.get(value.len()..).unwrap_or_default());
+        value.into()
     }
 
     /// In 0..1, with all the bits that a double holds.
@@ -116,7 +131,7 @@ mod tests {
     use super::*;
 
     fn mixer(distribution: Distribution, read_share: f64) -> Mixer {
-        Mixer::new(Plan { keys: 100, value_bytes: 8, distribution, read_share, seed: 3 })
+        Mixer::new(Plan { keys: 100, value_bytes: 8, distribution, read_share, seed: 3, run: None })
     }
 
     fn key(request: &Request) -> &Bytes {
@@ -130,6 +145,21 @@ mod tests {
     fn the_same_seed_asks_the_same() {
         let (mut a, mut b) = (mixer(Distribution::Zipf, 0.5), mixer(Distribution::Zipf, 0.5));
         assert!((0..1000).all(|_| a.next() == b.next()));
+    }
+
+    #[test]
+    fn a_recorded_run_has_its_own_keys_and_puts_each_value_once() {
+        let mut mixer = mixer(Distribution::Uniform, 0.0);
+        mixer.plan.run = Some("a".to_string());
+        let mut values = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let Request::Write(Operation::Put { key, value }) = mixer.next() else {
+                panic!("only puts were asked for")
+            };
+            assert!(key.starts_with(b"load/a/"), "{key:?}");
+            assert_eq!(value.len(), 8);
+            assert!(values.insert(value));
+        }
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub struct Report {
     seconds: u64,
 }
 
+/// One second of a run, for people and for programs.
+#[derive(Debug)]
+pub struct Second {
+    pub text: String,
+    pub json: Value,
+}
+
 impl Default for Report {
     fn default() -> Report {
         let (second, writes, reads) = (histogram(), histogram(), histogram());
@@ -55,13 +62,19 @@ impl Report {
         self.errors.is_empty() && self.unknown.is_empty()
     }
 
-    /// The line for the second that ends now, which took `elapsed`.
-    pub fn second(&mut self, elapsed: Duration) -> String {
+    /// The second that ends now, which took `elapsed`. Failures are those since the start.
+    pub fn second(&mut self, elapsed: Duration) -> Second {
         self.seconds += 1;
         let rate = self.second.len() as f64 / elapsed.as_secs_f64();
-        let line = format!("{:>5} s  {rate:>9.0} /s  {}{}", self.seconds, percentiles(&self.second), self.failures());
+        let text = format!("{:>5} s  {rate:>9.0} /s  {}{}", self.seconds, percentiles(&self.second), self.failures());
+        let json = json!({
+            "second": self.seconds,
+            "operations": latencies_json(&self.second, elapsed),
+            "errors": self.errors,
+            "unknown": self.unknown,
+        });
         self.second.reset();
-        line
+        Second { text, json }
     }
 
     /// The summary over `elapsed`.
@@ -151,6 +164,20 @@ mod tests {
         assert_eq!(json["errors"]["busy"], 2);
         assert_eq!(json["writes"]["per_second"], 0.5);
         assert_eq!(json["reads"]["count"], 0);
+    }
+
+    #[test]
+    fn each_second_stands_for_itself() {
+        let mut report = Report::default();
+        report.on_done(true, Duration::from_millis(2));
+        report.on_done(false, Duration::from_millis(2));
+        report.on_failed("busy", Applied::No);
+        let second = report.second(Duration::from_secs(1));
+        assert_eq!((&second.json["second"], &second.json["operations"]["count"]), (&json!(1), &json!(2)));
+        assert_eq!(second.json["errors"]["busy"], 1);
+        assert!(second.text.contains("2 /s"), "{}", second.text);
+        let second = report.second(Duration::from_secs(1));
+        assert_eq!((&second.json["second"], &second.json["operations"]["count"]), (&json!(2), &json!(0)));
     }
 
     #[test]
