@@ -186,6 +186,11 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 pub const WAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest segment that recovery accepts, in bytes. A header that says more is damaged.
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Segments kept ready behind the one in use: one to go on in, and one that is the reserve (see `disk::Space`).
+pub const SEGMENTS_READY: usize = 2;
+/// Free bytes that segments made ahead leave on the file system, for small files: identity, suspect mark. Below: none is
+/// made ahead, and what is ready is all there is.
+pub const DISK_LOW_WATER_BYTES: u64 = 16 * 1024 * 1024;
 /// Damaged places that the suspect mark names. Reached: it says that there are more, and the next start takes the
 /// whole log for one.
 pub const MARK_PLACES_MAX: usize = 256;

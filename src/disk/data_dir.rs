@@ -6,6 +6,7 @@
 //!   identity      whose data these are (see `identity`)
 //!   term          term and vote (see `slots`)
 //!   wal/          the log's segments (see `segment`)
+//!   suspect       there while the node can't vouch for all of its log (see `mark`)
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};

@@ -88,6 +88,8 @@ struct State {
     power_off_in: Option<u64>,
     held: u64,
     waiting: u64,
+    /// Of all files together, in bytes; `None`: there is always room.
+    capacity: Option<u64>,
 }
 
 type Names = BTreeMap<String, Node>;
@@ -190,6 +192,16 @@ impl MemoryDisk {
         self.shared.state.lock().power_off_in = Some(nth);
     }
 
+    /// All files together may grow up to so many bytes; less than they have now means that none grows.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.shared.state.lock().capacity = Some(bytes);
+    }
+
+    /// What all files take.
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.state.lock().used_bytes()
+    }
+
     /// Operations of a kind since the process began.
     pub fn performed(&self, operation: DiskOperation) -> u64 {
         self.shared.state.lock().performed.get(&operation).copied().unwrap_or(0)
@@ -271,6 +283,15 @@ impl State {
             Some(Node::File(file)) => Some(*file),
             _ => None,
         }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let length = |node: &Node| if let Node::File(file) = node { self.files[*file].live.len() as u64 } else { 0 };
+        self.live.values().map(length).sum()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
     }
 
     fn end_process(&mut self) {

@@ -71,4 +71,4 @@ pub use recovery::{Cut, RecoveryReport};
 pub use repair::{Offered, RepairProgress, Repairer};
 pub use scrub::{Scrub, ScrubStep};
 pub use segment::{Pace, PreparedSegment, SegmentJob};
-pub use wal::{Opened, Wal, WalSettings};
+pub use wal::{Opened, Space, Wal, WalSettings};

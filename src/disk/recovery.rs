@@ -331,7 +331,11 @@ impl Judged {
         self.mend_dead(disk)?;
         if self.walk.batch == 1 && self.active.bytes != settings.segment_bytes {
             // It never held anything. Replaced, not removed: without a segment it would look as if it was lost.
-            self.active = prepare_at_once(disk, FIRST_SEQUENCE, settings.segment_bytes)?;
+            match prepare_at_once(disk, FIRST_SEQUENCE, settings.segment_bytes) {
+                Ok(active) => self.active = active,
+                Err(error) if self.is_kept(&error, settings) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let ready = settle_waiting(disk, std::mem::take(&mut self.waiting), settings, self.uncertain.is_some())?;
         // The names above it were durable before the first segment got its own.
@@ -359,6 +363,11 @@ impl Judged {
         let stamp = Stamp { incarnation, batch: self.walk.batch };
         let previous = self.walk.previous;
         Ok(Recovery { slots, active: self.active, offset, ready, stamp, previous, map, mark, recovered, report })
+    }
+
+    /// Without room for another first segment, one that can hold any entry is as good.
+    fn is_kept(&self, error: &io::Error, settings: &WalSettings) -> bool {
+        error.kind() == io::ErrorKind::StorageFull && self.active.bytes >= settings.segment_bytes_min()
     }
 
     fn warnings(&self, slots: &SlotsFound) -> Vec<String> {

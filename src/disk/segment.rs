@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::disk::{Disk, DiskFile, folder_of};
 use super::error::{Damage, OpenError};
 use super::sector::{BLOCK_BYTES, SECTOR_BYTES, be_u32, be_u64, is_zero};
-use crate::base::limits::{DATA_FORMAT_VERSION, SEGMENT_BYTES_MAX};
+use crate::base::limits::{DATA_FORMAT_VERSION, DISK_LOW_WATER_BYTES, SEGMENT_BYTES_MAX};
 
 pub(super) const WAL_DIR: &str = "wal";
 /// Batches start here.
@@ -95,13 +95,21 @@ pub(super) struct Claim {
 enum ClaimState {
     #[default]
     Open,
+    /// The job failed, and may be tried again.
+    Failing,
     /// By the job: the segment is there.
     Made,
-    /// By the wal, which makes its own; or the job failed.
+    /// By the wal, which makes its own; or the job was given up.
     Void,
 }
 
 impl Claim {
+    /// Of the next job; what failed before has not yet been seen to succeed.
+    pub fn after(earlier: Option<&Claim>) -> Claim {
+        let failing = earlier.is_some_and(Claim::is_failing);
+        Claim { state: Mutex::new(if failing { ClaimState::Failing } else { ClaimState::Open }) }
+    }
+
     /// The wal can't wait any longer. If the job already gave the segment its name, it is to be used.
     pub fn take_over(&self) -> TakenOver {
         let mut state = self.state.lock();
@@ -115,6 +123,25 @@ impl Claim {
     pub fn is_void(&self) -> bool {
         *self.state.lock() == ClaimState::Void
     }
+
+    /// The job was tried, in vain so far.
+    pub fn is_failing(&self) -> bool {
+        matches!(*self.state.lock(), ClaimState::Failing | ClaimState::Void)
+    }
+
+    fn note_failure(&self) {
+        let mut state = self.state.lock();
+        if *state == ClaimState::Open {
+            *state = ClaimState::Failing;
+        }
+    }
+
+    fn give_up(&self) {
+        let mut state = self.state.lock();
+        if *state != ClaimState::Made {
+            *state = ClaimState::Void;
+        }
+    }
 }
 
 pub(super) enum TakenOver {
@@ -122,8 +149,9 @@ pub(super) enum TakenOver {
     Nothing,
 }
 
-/// Makes the next segment ready, on a background thread. The result goes to [`super::Wal::add_segment`]; after an
-/// error [`super::Wal::wants_segment`] offers the job again.
+/// Makes the next segment ready, on a background thread. The result goes to [`super::Wal::add_segment`]. A job that
+/// failed, for want of room, is to be tried again after a while; if it is dropped, [`super::Wal::wants_segment`] offers
+/// another one.
 pub struct SegmentJob {
     pub(super) sequence: u64,
     pub(super) bytes: u64,
@@ -132,17 +160,21 @@ pub struct SegmentJob {
 
 impl SegmentJob {
     /// Takes as long as the disk needs for a whole segment, twice over where `pace` leaves it free half of the time.
-    pub fn run(self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
-        let prepared = self.prepare(disk, pace);
-        if prepared.is_err() {
-            *self.claim.state.lock() = ClaimState::Void;
-        }
-        prepared
+    pub fn run(&self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
+        self.prepare(disk, pace).inspect_err(|_| self.claim.note_failure())
     }
 
     fn prepare(&self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
+        if self.claim.is_void() {
+            return Ok(PreparedSegment { segment: None });
+        }
+        check_room(disk, self.bytes)?;
         let name = format!("{WAL_DIR}/{:016x}.background.new", self.sequence);
-        let file = write_segment(disk, &name, self.sequence, self.bytes, pace)?;
+        let written = write_segment(disk, &name, self.sequence, self.bytes, pace);
+        let file = written.inspect_err(|_| {
+            // What was written of it is in the way of others now. If that fails too, the next start removes it.
+            let _ = disk.remove(&name);
+        })?;
         let mut claim = self.claim.state.lock();
         if *claim == ClaimState::Void {
             disk.remove(&name)?;
@@ -152,6 +184,22 @@ impl SegmentJob {
         *claim = ClaimState::Made;
         Ok(PreparedSegment { segment: Some(Segment::made(file, self.sequence, self.bytes)) })
     }
+}
+
+impl Drop for SegmentJob {
+    fn drop(&mut self) {
+        self.claim.give_up();
+    }
+}
+
+/// What is made ahead leaves room for others.
+fn check_room(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+    let (free, needed) = (disk.free_bytes()?, bytes.saturating_add(DISK_LOW_WATER_BYTES));
+    if free >= needed {
+        return Ok(());
+    }
+    let message = format!("the file system has {free} bytes free, and a segment is made ahead from {needed} on");
+    Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 
 /// Makes a segment ready while the caller waits.

@@ -4,6 +4,25 @@
 //! fdatasync. Batch *k + 1* is never written before the fsync of batch *k* returned; recovery counts on it. A batch
 //! holds consecutive entries of one term, so that it can be described by the next one; what is queued is split where
 //! the term changes, or where it goes back to replace entries, which is rare.
+//!
+//! # Room
+//!
+//! An append needs no room but in prepared segments, so a full disk is noticed long before an append could fail: when
+//! the segments made ahead can't be made. Two are kept ready. From then on (`Low`) only what does not make the data grow
+//! is to be written, deletes and the cluster's own entries, and it has a whole segment to itself:
+//!
+//! ```text
+//!   in use:  |#######.......|   ready: |..............| |..............|    Plenty
+//!   in use:  |####..........|   ready: |..............|  + can't be made    Plenty
+//!   in use:  |##########....|   ready: |..............|  + can't be made    Low: only the reserve is left
+//!   in use:  |####..........|          + can't be made                      Low
+//!   in use:  |##########....|          + can't be made                      Exhausted
+//! ```
+//!
+//! `Exhausted` leaves half a segment for what is under way, and nothing more may be asked for: an append that needs a
+//! segment that can't be made is an error like any other, and ends the process. The background tries again and again;
+//! the first segment that it makes ends it all. A start needs no room at all, unless it finds damage: the mark is a
+//! small file, for which the segments made ahead leave some.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,7 +43,9 @@ use super::repair::Repairer;
 use super::sector::{BLOCK_BYTES, Place, Stamp};
 use super::segment::{Claim, PreparedSegment, SEGMENT_HEADER_BYTES, Segment, SegmentJob, TakenOver, prepare_at_once};
 use super::slots::TermSlots;
-use crate::base::limits::{ENTRY_DATA_BYTES_MAX, LOG_MEMORY_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
+use crate::base::limits::{
+    ENTRY_DATA_BYTES_MAX, LOG_MEMORY_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENTS_READY,
+};
 use crate::base::{ClusterId, Entry, LogIndex};
 use crate::raft::{Persist, Recovered};
 
@@ -59,8 +80,7 @@ impl WalSettings {
                 self.entry_bytes_max
             ));
         }
-        let extent = extent_of(BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + self.entry_bytes_max);
-        let least = SEGMENT_HEADER_BYTES + extent;
+        let least = self.segment_bytes_min();
         if !(least..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(BLOCK_BYTES)
         {
             return refuse(format!(
@@ -71,6 +91,21 @@ impl WalSettings {
         }
         Ok(())
     }
+
+    /// What the largest entry needs.
+    pub(super) fn segment_bytes_min(&self) -> u64 {
+        SEGMENT_HEADER_BYTES + extent_of(BATCH_HEADER_BYTES + RECORD_HEADER_BYTES + self.entry_bytes_max)
+    }
+}
+
+/// Whether there is room for more, on the disk and in what is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    Plenty,
+    /// Only the reserve is left: deletes and the cluster's own entries may go on.
+    Low,
+    /// The reserve is used up too.
+    Exhausted,
 }
 
 /// An opened log.
@@ -236,22 +271,39 @@ impl Wal {
         prepare_at_once(&*self.disk, sequence, self.settings.segment_bytes)
     }
 
-    /// What to do in the background so that the next rollover need not wait; `None` while one is ready or on its way.
+    /// What to do in the background so that the next rollovers need not wait; `None` while enough are ready or one is
+    /// on its way.
     pub fn wants_segment(&mut self) -> Option<SegmentJob> {
         let on_its_way = self.claim.as_ref().is_some_and(|claim| !claim.is_void());
-        if self.failed.is_some() || on_its_way || !self.ready.is_empty() {
+        if self.failed.is_some() || on_its_way || self.ready.len() >= SEGMENTS_READY {
             return None;
         }
-        let claim = Arc::new(Claim::default());
+        let claim = Arc::new(Claim::after(self.claim.take().as_deref()));
         self.claim = Some(claim.clone());
-        Some(SegmentJob { sequence: self.active.sequence + 1, bytes: self.settings.segment_bytes, claim })
+        Some(SegmentJob { sequence: self.last_sequence() + 1, bytes: self.settings.segment_bytes, claim })
+    }
+
+    /// Of the last segment that is ready, or of the one in use.
+    fn last_sequence(&self) -> u64 {
+        self.ready.back().map_or(self.active.sequence, |segment| segment.sequence)
+    }
+
+    /// Cheap: to be asked after each call that changes something here.
+    pub fn space(&self) -> Space {
+        let is_short = self.claim.as_ref().is_some_and(|claim| claim.is_failing());
+        let is_half_full = self.offset > self.active.bytes / 2;
+        match (self.ready.len(), is_half_full) {
+            _ if !is_short => Space::Plenty,
+            (SEGMENTS_READY.., _) | (1, false) => Space::Plenty,
+            (0, true) => Space::Exhausted,
+            _ => Space::Low,
+        }
     }
 
     /// Takes what a [`SegmentJob`] made. One that comes too late was not made, or is in use already.
     pub fn add_segment(&mut self, prepared: PreparedSegment) {
         let Some(segment) = prepared.segment else { return };
-        let last = self.ready.back().map_or(self.active.sequence, |segment| segment.sequence);
-        if segment.sequence == last + 1 {
+        if segment.sequence == self.last_sequence() + 1 {
             self.ready.push_back(segment);
             self.claim = None;
         }

@@ -19,7 +19,7 @@ use super::exits::{Channels, Exits};
 use super::scrubbing::Scrubbing;
 use super::wal::WalEvent;
 
-/// The shortest time between two failed attempts at a segment.
+/// The time between two failed attempts at a segment.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
 /// The inbox of the background thread.
@@ -49,8 +49,8 @@ pub struct Background {
     repairer: Repairer,
     scrubbing: Scrubbing,
     pace: Pace,
-    /// After a failure: when a segment is tried again.
-    prepare_after: Option<Moment>,
+    /// A segment that could not be made, and when it is tried again.
+    postponed: Option<(SegmentJob, Moment)>,
 }
 
 impl Background {
@@ -62,7 +62,7 @@ impl Background {
         scrubbing: Scrubbing,
         pace: Pace,
     ) -> Background {
-        Background { disk: data_dir.disk(), data_dir, reader, repairer, scrubbing, pace, prepare_after: None }
+        Background { disk: data_dir.disk(), data_dir, reader, repairer, scrubbing, pace, postponed: None }
     }
 
     /// `Err`: the node can't go on.
@@ -84,11 +84,15 @@ impl Background {
 
     /// When [`Background::on_time`] has something to do though no event has come.
     pub fn sleeps_until(&self) -> Option<Moment> {
-        self.scrubbing.due_at()
+        let postponed = self.postponed.as_ref().map(|(_, at)| *at);
+        postponed.into_iter().chain(self.scrubbing.due_at()).min()
     }
 
-    /// A step of the scrub, if one is due.
+    /// What is due: a segment that could not be made before, a step of the scrub.
     pub fn on_time(&mut self, now: Moment, exits: &mut impl Exits) -> Result<(), End> {
+        if let Some((job, _)) = self.postponed.take_if(|(_, at)| *at <= now) {
+            self.prepare(now, job, exits);
+        }
         let due = self.scrubbing.due_at().is_some_and(|at| at <= now);
         if due { self.scrubbing.step(now, &self.reader, &mut self.repairer, exits) } else { Ok(()) }
     }
@@ -130,17 +134,14 @@ impl Background {
         self.repairer.clear_mark().map_err(|error| End::Io(format!("the mark of damage can't be removed: {error}")))
     }
 
-    /// A failure is no end: the disk may be full for a while, and the segment in use has room. The wal asks again; in
-    /// vain it asks once a while at most. When it can go on no longer, it makes the segment itself or ends the node.
+    /// A failure is no end: the disk may be full for a while, and what is prepared has room. It is tried until it
+    /// succeeds, or the wal takes over: when that can go on no longer, it makes the segment itself or ends the node.
     fn prepare(&mut self, now: Moment, job: SegmentJob, exits: &mut impl Exits) {
-        if self.prepare_after.is_some_and(|after| now < after) {
-            return;
-        }
         match job.run(&*self.disk, self.pace) {
             Ok(segment) => exits.to_wal(WalEvent::SegmentPrepared { segment }),
             Err(error) => {
-                self.prepare_after = Some(now + PREPARE_RETRY);
-                log::warn!("a log segment can't be prepared, and the one in use will be full: {error}; make room");
+                log::warn!("a log segment can't be prepared, and those that are will be full: {error}; make room");
+                self.postponed = Some((job, now + PREPARE_RETRY));
             }
         }
     }

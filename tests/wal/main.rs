@@ -9,6 +9,7 @@ mod power;
 mod reading;
 mod repair;
 mod scrub;
+mod space;
 mod support;
 mod torn;
 mod truth;

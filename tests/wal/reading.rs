@@ -27,8 +27,10 @@ fn a_segment_that_is_ready_makes_rolling_over_free() {
     let mut opened = open_sound(&disk);
     let job = opened.wal.wants_segment().expect("none is ready");
     assert!(opened.wal.wants_segment().is_none(), "one is on its way");
-    opened.wal.add_segment(job.run(&*disk.attach(), Pace::HalfTheTime).unwrap());
-    assert!(opened.wal.wants_segment().is_none(), "one is ready");
+    opened.wal.add_segment(job.run(&*disk.attach(), Pace::AtOnce).unwrap());
+    let job = opened.wal.wants_segment().expect("one is ready, and two are wanted");
+    opened.wal.add_segment(job.run(&*disk.attach(), Pace::AtOnce).unwrap());
+    assert!(opened.wal.wants_segment().is_none(), "two are ready");
     let count = |operation| disk.performed(operation);
     let before = [DiskOperation::Create, DiskOperation::Write, DiskOperation::Sync].map(count);
     opened.wal.persist(&[persist(None, vec![entry(4, 1, 600)])]).unwrap();
@@ -72,8 +74,11 @@ fn a_job_that_failed_is_offered_again() {
     let mut opened = open_sound(&disk);
     let job = opened.wal.wants_segment().unwrap();
     disk.fail_nth(DiskOperation::Sync, 1);
-    assert!(job.run(&*disk.attach(), Pace::HalfTheTime).is_err());
-    assert!(opened.wal.wants_segment().is_some());
+    assert!(job.run(&*disk.attach(), Pace::AtOnce).is_err());
+    assert!(opened.wal.wants_segment().is_none(), "it may be tried again");
+    drop(job);
+    let job = opened.wal.wants_segment().expect("it was given up");
+    assert!(job.run(&*disk.attach(), Pace::AtOnce).is_ok());
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Disk for Attached {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.begin(DiskOperation::Read, "").map(|_| u64::MAX)
+        self.begin(DiskOperation::Read, "").map(|state| state.free_bytes())
     }
 }
 
@@ -186,6 +186,11 @@ impl DiskFile for AttachedFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match begin(&self.shared, self.process, DiskOperation::Write, &self.name) {
             Ok(mut state) => {
+                let growth = (offset + bytes.len() as u64).saturating_sub(state.files[self.file].live.len() as u64);
+                if growth > state.free_bytes() {
+                    let kind = io::ErrorKind::StorageFull;
+                    return Err(named(DiskOperation::Write, &self.name, kind, "the disk is full"));
+                }
                 state.files[self.file].write(offset, bytes);
                 Ok(())
             }
