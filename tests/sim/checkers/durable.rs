@@ -1,0 +1,99 @@
+//! Acknowledged is durable on a majority of disks; and nothing leaves a wal as durable that the disk may still lose.
+//!
+//! Each node's log is followed as its disk would give it back: what a persist returned for. Whether that was true the
+//! disk is asked itself.
+
+use std::collections::BTreeMap;
+
+use raftkv::base::{HardState, InstanceId, LogIndex, Members, NodeId, Term};
+use raftkv::raft::Persist;
+
+use super::{Verdict, ensure};
+
+const PROPERTY: &str = "acknowledged is durable on a majority";
+
+/// What a node's disk holds for certain.
+#[derive(Clone, Debug, Default)]
+pub struct Shadow {
+    pub instance: Option<InstanceId>,
+    /// The log as it was handed to the wal, and as far as the wal said it was durable: the term of each index from 1.
+    pub queued: Vec<Term>,
+    pub durable: Vec<Term>,
+    /// What makes one of the other, in order.
+    pub pending: Vec<(LogIndex, Term)>,
+    pub hard_state: HardState,
+}
+
+impl Shadow {
+    /// The log was recovered: all of it is durable.
+    pub fn restart(&mut self, instance: InstanceId, hard_state: HardState, log: Vec<Term>) {
+        let pending = Vec::new();
+        *self = Shadow { instance: Some(instance), queued: log.clone(), durable: log, pending, hard_state };
+    }
+
+    /// The term of the entry before `index`, as handed to the wal.
+    pub fn term_before(&self, index: LogIndex) -> Option<Term> {
+        match index.0 as usize {
+            0 => None,
+            1 => Some(Term::ZERO),
+            index => self.queued.get(index - 2).copied(),
+        }
+    }
+
+    pub fn on_queued(&mut self, index: LogIndex, term: Term) {
+        replace_from(&mut self.queued, index, term);
+        self.pending.push((index, term));
+    }
+
+    pub fn on_persisted(&mut self, persists: &[Persist]) {
+        for persist in persists {
+            for entry in &persist.entries {
+                replace_from(&mut self.durable, entry.index, entry.term);
+            }
+            self.pending.drain(..persist.entries.len());
+            if let Some(state) = persist.hard_state {
+                self.hard_state = state;
+            }
+        }
+    }
+
+    fn holds(&self, index: LogIndex, term: Term) -> bool {
+        self.durable.get(index.0 as usize - 1) == Some(&term)
+    }
+}
+
+pub fn replace_from(log: &mut Vec<Term>, index: LogIndex, term: Term) {
+    log.truncate(index.0 as usize - 1);
+    log.push(term);
+}
+
+/// A wal has said that all it was given is durable; `unsynced`: a file of the log that is not.
+pub fn on_persisted(id: NodeId, unsynced: Option<String>) -> Verdict {
+    ensure(PROPERTY, unsynced.is_none(), || {
+        format!("node {id} calls durable what its disk may still lose, in {}", unsynced.unwrap_or_default())
+    })
+}
+
+/// The directories that count, as the cluster's log says.
+#[derive(Default)]
+pub struct Electorate {
+    recorded: BTreeMap<NodeId, Option<InstanceId>>,
+}
+
+impl Electorate {
+    pub fn on_members(&mut self, members: &Members) {
+        self.recorded = members.voters.iter().map(|member| (member.id, member.instance)).collect();
+    }
+
+    /// The entry is acknowledged from now on.
+    pub fn on_committed(&self, index: LogIndex, term: Term, shadows: &[Shadow]) -> Verdict {
+        let counts = |(at, shadow): &(usize, &Shadow)| {
+            let id = NodeId::new(*at as u32 + 1).expect("it is not 0");
+            shadow.instance.is_some() && self.recorded.get(&id) == Some(&shadow.instance) && shadow.holds(index, term)
+        };
+        let holders = shadows.iter().enumerate().filter(counts).count();
+        ensure(PROPERTY, 2 * holders > shadows.len(), || {
+            format!("entry {index} of term {term} is committed, and {holders} of {} disks hold it", shadows.len())
+        })
+    }
+}

@@ -1,0 +1,654 @@
+//! A disk in memory that forgets, lies, fails and rots as a real one does, quickly and by chance.
+//!
+//! It keeps each file once, as a process reads it (the page cache), and beside it how to undo what has not reached the
+//! medium yet. A sync throws the undo away, a loss of power uses it. So a write costs a copy of what it replaces, a sync
+//! next to nothing, and only the rare loss of power looks at sectors.
+//!
+//! | what | how |
+//! |---|---|
+//! | a process is killed | nothing here changes: the cache lives on, synced or not |
+//! | loss of power | each sector that was not synced is kept or lost for itself; names from the latest change back |
+//! | an fsync fails | the cache keeps the bytes and calls them clean: a later fsync that succeeds does not write them |
+//! | a write is cut | `power_off_in`: the operation that was under way is done in part, and none after it |
+//! | a bit flips, a read fails, a write goes astray | at the medium; only what was synced is hit |
+//! | it is full | what would grow it fails |
+//!
+//! All handles of an ended process fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use raftkv::base::Random;
+use raftkv::disk::{Disk, DiskFile};
+
+use super::chance::{Chance, PerMillion};
+
+pub const SECTOR_BYTES: usize = 512;
+
+/// How often an operation fails by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskRates {
+    pub sync_error: PerMillion,
+    /// A read that fails once.
+    pub read_error: PerMillion,
+    pub write_astray: PerMillion,
+}
+
+/// What went wrong so far, for the tally.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskFaults {
+    pub sync_errors: u64,
+    pub read_errors: u64,
+    pub writes_astray: u64,
+    pub bits_flipped: u64,
+    pub refused_full: u64,
+    pub cut_operations: u64,
+    /// By loss of power: sectors of a write that vanished, of them those in a write of which others survived.
+    pub sectors_lost: u64,
+    pub writes_torn: u64,
+    pub names_lost: u64,
+    /// A process read bytes that only the cache held, left by the one before.
+    pub cache_outlived: u64,
+}
+
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    files: Vec<File>,
+    live: Names,
+    durable: Names,
+    /// Changes of `live` that are not in `durable`, each with its folder.
+    unsynced_names: Vec<(String, NameChange)>,
+    process: u64,
+    rates: DiskRates,
+    faults: DiskFaults,
+    random: Random,
+    /// So many operations that change something are done; the next one in part, then none.
+    power_off_in: Option<u64>,
+    bytes: u64,
+    capacity_bytes: u64,
+    /// Operations so far, for tests of the simulator itself and the trace.
+    operations: u64,
+}
+
+type Names = BTreeMap<String, Node>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Folder,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Set(String, Node),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Default)]
+struct File {
+    live: Vec<u8>,
+    durable_len: usize,
+    /// What the next sync makes durable.
+    dirty: Vec<Undo>,
+    /// Older than all of `dirty`: what a failed sync has left in the cache as if it was clean.
+    forgotten: Vec<Undo>,
+    /// What a write that went astray has put here, at the medium only.
+    astray: Vec<Undo>,
+    /// Sectors that can't be read.
+    bad: BTreeSet<usize>,
+    /// The process before the current one wrote to it and never synced.
+    outlived: bool,
+}
+
+/// Bytes that were at a place before they were written over.
+struct Undo {
+    offset: usize,
+    bytes: Vec<u8>,
+    /// Bytes written, some of them perhaps behind the old end.
+    length: usize,
+}
+
+impl Undo {
+    fn sectors(&self) -> std::ops::RangeInclusive<usize> {
+        self.offset / SECTOR_BYTES..=(self.offset + self.length.max(1) - 1) / SECTOR_BYTES
+    }
+}
+
+fn error(kind: io::ErrorKind, what: &str, name: &str) -> io::Error {
+    io::Error::new(kind, format!("{what} ({name})"))
+}
+
+impl SimDisk {
+    pub fn new(random: Random, capacity_bytes: u64) -> SimDisk {
+        let state = State {
+            files: Vec::new(),
+            live: Names::new(),
+            durable: Names::new(),
+            unsynced_names: Vec::new(),
+            process: 0,
+            rates: DiskRates::default(),
+            faults: DiskFaults::default(),
+            random,
+            power_off_in: None,
+            bytes: 0,
+            capacity_bytes,
+            operations: 0,
+        };
+        SimDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The disk as the current process sees it.
+    pub fn attach(&self) -> Arc<dyn Disk> {
+        let process = self.state.lock().process;
+        Arc::new(Attached { state: Arc::clone(&self.state), process })
+    }
+
+    pub fn set_rates(&self, rates: DiskRates) {
+        self.state.lock().rates = rates;
+    }
+
+    pub fn set_capacity(&self, capacity_bytes: u64) {
+        self.state.lock().capacity_bytes = capacity_bytes;
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
+
+    pub fn faults(&self) -> DiskFaults {
+        self.state.lock().faults
+    }
+
+    /// From now on `operations` changes are done, the following one in part, and then none: what the machine was doing
+    /// when it went down. To be followed by [`SimDisk::end_process`].
+    pub fn power_off_in(&self, operations: u64) {
+        self.state.lock().power_off_in = Some(operations);
+    }
+
+    /// The process is gone; the cache stays.
+    pub fn end_process(&self) {
+        let mut state = self.state.lock();
+        state.process += 1;
+        state.power_off_in = None;
+        for file in &mut state.files {
+            file.outlived = !file.dirty.is_empty() || !file.forgotten.is_empty();
+        }
+    }
+
+    /// The machine loses power. Call [`SimDisk::end_process`] too.
+    pub fn lose_power(&self) {
+        let mut state = self.state.lock();
+        let State { files, random, faults, .. } = &mut *state;
+        let mode = random.below(4);
+        for file in files.iter_mut() {
+            file.lose_power(mode, random, faults);
+        }
+        let changes = std::mem::take(&mut state.unsynced_names);
+        let kept = state.random.below(changes.len() as u64 + 1) as usize;
+        state.faults.names_lost += (changes.len() - kept) as u64;
+        for (_, change) in &changes[..kept] {
+            apply(&mut state.durable, change);
+        }
+        state.live = state.durable.clone();
+        state.drop_unnamed();
+    }
+
+    /// Whether anything that was written to the log or the term file is not durable: after an acknowledgement nothing
+    /// may be.
+    pub fn unsynced_log(&self) -> Option<String> {
+        let state = self.state.lock();
+        let owed = |name: &str| name == "term" || name.ends_with(".seg");
+        let is_owed = |(name, node): &(&String, &Node)| match node {
+            Node::File(file) => owed(name) && !state.files[*file].dirty.is_empty(),
+            Node::Folder => false,
+        };
+        state.live.iter().find(is_owed).map(|(name, _)| name.clone())
+    }
+
+    /// A bit of a durable sector flips. False: there is none.
+    pub fn flip_bit(&self, random: &mut Random) -> Option<String> {
+        let mut state = self.state.lock();
+        let (name, file) = state.any_log_file(random)?;
+        let place = random.index(state.files[file].live.len());
+        let target = &mut state.files[file];
+        if target.is_unsynced(place / SECTOR_BYTES) {
+            return None;
+        }
+        target.live[place] ^= 1 << random.below(8);
+        state.faults.bits_flipped += 1;
+        Some(format!("{name}, byte {place}"))
+    }
+
+    /// A sector becomes unreadable until it is written again.
+    pub fn break_sector(&self, random: &mut Random) -> Option<String> {
+        let mut state = self.state.lock();
+        let (name, file) = state.any_log_file(random)?;
+        let sector = random.index(state.files[file].live.len().div_ceil(SECTOR_BYTES));
+        state.files[file].bad.insert(sector);
+        Some(format!("{name}, sector {sector}"))
+    }
+
+    /// Somebody empties the directory.
+    pub fn wipe(&self) {
+        let mut state = self.state.lock();
+        state.live.clear();
+        state.durable.clear();
+        state.unsynced_names.clear();
+        state.drop_unnamed();
+    }
+}
+
+impl State {
+    fn file_named(&self, name: &str) -> Option<usize> {
+        match self.live.get(name) {
+            Some(Node::File(file)) => Some(*file),
+            _ => None,
+        }
+    }
+
+    /// Of the files that hold what was acknowledged, chosen by their size.
+    fn any_log_file(&self, random: &mut Random) -> Option<(String, usize)> {
+        let files = self.live.iter().filter_map(|(name, node)| match node {
+            Node::File(file) if name == "term" || name.ends_with(".seg") => Some((name, *file)),
+            _ => None,
+        });
+        let files: Vec<(&String, usize)> = files.filter(|(_, file)| !self.files[*file].live.is_empty()).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (name, file) = files[random.index(files.len())];
+        Some((name.clone(), file))
+    }
+
+    /// Frees the memory of files that have no name any more.
+    fn drop_unnamed(&mut self) {
+        let named: BTreeSet<usize> = self.live.values().chain(self.durable.values()).filter_map(as_file).collect();
+        for (i, file) in self.files.iter_mut().enumerate() {
+            if !named.contains(&i) {
+                *file = File::default();
+            }
+        }
+        self.bytes = self.files.iter().map(|file| file.live.len() as u64).sum();
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        apply(&mut self.live, &change);
+        let (NameChange::Set(name, _) | NameChange::Rename(_, name) | NameChange::Remove(name)) = &change;
+        self.unsynced_names.push((folder_of(name).to_string(), change));
+    }
+
+    /// Counts an operation that changes something. `Err`: the machine is off, or goes off in this operation (true).
+    fn begin_change(&mut self) -> Result<(), bool> {
+        self.operations += 1;
+        match &mut self.power_off_in {
+            None => Ok(()),
+            Some(0) => Err(false),
+            Some(left) => {
+                *left -= 1;
+                let goes_off = *left == 0;
+                self.faults.cut_operations += u64::from(goes_off);
+                if goes_off { Err(true) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+fn as_file(node: &Node) -> Option<usize> {
+    match node {
+        Node::File(file) => Some(*file),
+        Node::Folder => None,
+    }
+}
+
+fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+fn apply(names: &mut Names, change: &NameChange) {
+    match change {
+        NameChange::Set(name, node) => {
+            names.insert(name.clone(), *node);
+        }
+        NameChange::Rename(from, to) => {
+            if let Some(node) = names.remove(from) {
+                names.insert(to.clone(), node);
+            }
+        }
+        NameChange::Remove(name) => {
+            names.remove(name);
+        }
+    }
+}
+
+impl File {
+    fn is_unsynced(&self, sector: usize) -> bool {
+        let all = [&self.dirty, &self.forgotten, &self.astray];
+        all.into_iter().flatten().any(|undo| undo.sectors().contains(&sector))
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let end = offset + bytes.len();
+        let old_end = end.min(self.live.len());
+        let old = if offset < old_end { self.live[offset..old_end].to_vec() } else { Vec::new() };
+        if offset >= self.live.len() {
+            self.live.resize(offset, 0);
+            self.live.extend_from_slice(bytes);
+        } else {
+            if end > self.live.len() {
+                self.live.resize(end, 0);
+            }
+            self.live[offset..end].copy_from_slice(bytes);
+        }
+        let undo = Undo { offset, bytes: old, length: bytes.len() };
+        if !self.bad.is_empty() {
+            self.bad.retain(|sector| !undo.sectors().contains(sector));
+        }
+        self.dirty.push(undo);
+    }
+
+    fn sync(&mut self) {
+        if !self.forgotten.is_empty() || !self.astray.is_empty() {
+            let written: BTreeSet<usize> = self.dirty.iter().flat_map(Undo::sectors).collect();
+            for list in [&mut self.forgotten, &mut self.astray] {
+                *list =
+                    list.drain(..).flat_map(by_sector).filter(|old| !written.contains(old.sectors().start())).collect();
+            }
+        }
+        self.dirty.clear();
+        self.durable_len = self.live.len();
+    }
+
+    /// `mode`: most of the time chance is asked for each sector; else all or nothing is the rule.
+    fn lose_power(&mut self, mode: u64, random: &mut Random, faults: &mut DiskFaults) {
+        self.outlived = false;
+        if self.dirty.is_empty() && self.forgotten.is_empty() && self.astray.is_empty() {
+            return;
+        }
+        let mut touched: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let lying: BTreeSet<usize> = self.forgotten.iter().chain(&self.astray).flat_map(Undo::sectors).collect();
+        for sector in self.forgotten.iter().chain(&self.dirty).chain(&self.astray).flat_map(Undo::sectors) {
+            let (start, end) = (sector * SECTOR_BYTES, self.live.len().min((sector + 1) * SECTOR_BYTES));
+            touched.entry(sector).or_insert_with(|| self.live[start.min(end)..end].to_vec());
+        }
+        let grown = self.live.len();
+        for undo in self.forgotten.drain(..).chain(self.dirty.drain(..)).rev() {
+            self.live[undo.offset..undo.offset + undo.bytes.len()].copy_from_slice(&undo.bytes);
+            let beyond = undo.offset + undo.bytes.len()..(undo.offset + undo.length).min(self.live.len());
+            self.live[beyond].fill(0);
+        }
+        for undo in self.astray.drain(..) {
+            let end = self.live.len().min(undo.offset + undo.bytes.len());
+            self.live[undo.offset..end].copy_from_slice(&undo.bytes[..end - undo.offset]);
+        }
+        let keeps_length = mode != 0 && random.below(2) == 0;
+        let (mut kept, mut lost) = (0, 0);
+        for (sector, bytes) in touched {
+            let keep = match mode {
+                0 => false,
+                1 => true,
+                _ => random.below(2) == 0,
+            };
+            // What a failed sync left, or what went astray, does not reach the medium now either.
+            if keep && !lying.contains(&sector) {
+                kept += 1;
+                self.live[sector * SECTOR_BYTES..sector * SECTOR_BYTES + bytes.len()].copy_from_slice(&bytes);
+            } else {
+                lost += 1;
+            }
+        }
+        if grown > self.durable_len && !keeps_length {
+            self.live.truncate(self.durable_len);
+        }
+        self.durable_len = self.live.len();
+        faults.sectors_lost += lost;
+        faults.writes_torn += u64::from(kept > 0 && lost > 0);
+    }
+}
+
+/// The same undo, a sector at a time.
+fn by_sector(undo: Undo) -> Vec<Undo> {
+    let mut parts = Vec::new();
+    let mut at = undo.offset;
+    let end = undo.offset + undo.length;
+    while at < end {
+        let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+        let (from, to) = ((at - undo.offset).min(undo.bytes.len()), (next - undo.offset).min(undo.bytes.len()));
+        parts.push(Undo { offset: at, bytes: undo.bytes[from..to].to_vec(), length: next - at });
+        at = next;
+    }
+    parts
+}
+
+struct Attached {
+    state: Arc<Mutex<State>>,
+    process: u64,
+}
+
+struct AttachedFile {
+    state: Arc<Mutex<State>>,
+    process: u64,
+    file: usize,
+    name: String,
+}
+
+const OFF: &str = "the power is off";
+const ENDED: &str = "the process that opened it has ended";
+
+impl Attached {
+    fn state(&self, name: &str) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.process != self.process {
+            return Err(error(io::ErrorKind::Other, ENDED, name));
+        }
+        Ok(state)
+    }
+
+    /// Names are changed whole or not at all.
+    fn change(&self, name: &str) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let mut state = self.state(name)?;
+        match state.begin_change() {
+            Ok(()) => Ok(state),
+            Err(_) => Err(error(io::ErrorKind::Other, OFF, name)),
+        }
+    }
+
+    fn handle(&self, file: usize, name: &str) -> Arc<dyn DiskFile> {
+        let state = Arc::clone(&self.state);
+        Arc::new(AttachedFile { state, process: self.process, file, name: name.to_string() })
+    }
+}
+
+fn not_found(name: &str) -> io::Error {
+    error(io::ErrorKind::NotFound, "there is no such file", name)
+}
+
+impl Disk for Attached {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.state(name)?.file_named(name).ok_or_else(|| not_found(name))?;
+        Ok(self.handle(file, name))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.change(name)?;
+        let folder = folder_of(name);
+        if !folder.is_empty() && state.live.get(folder) != Some(&Node::Folder) {
+            return Err(not_found(folder));
+        }
+        let file = state.files.len();
+        state.files.push(File::default());
+        state.change_name(NameChange::Set(name.to_string(), Node::File(file)));
+        Ok(self.handle(file, name))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        let mut state = self.change(name)?;
+        match state.live.get(name) {
+            Some(Node::Folder) => {}
+            Some(Node::File(_)) => return Err(error(io::ErrorKind::AlreadyExists, "there is a file", name)),
+            None => state.change_name(NameChange::Set(name.to_string(), Node::Folder)),
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.change(from)?;
+        state.file_named(from).ok_or_else(|| not_found(from))?;
+        state.change_name(NameChange::Rename(from.to_string(), to.to_string()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.change(name)?;
+        let file = state.file_named(name).ok_or_else(|| not_found(name))?;
+        state.bytes -= state.files[file].live.len() as u64;
+        state.change_name(NameChange::Remove(name.to_string()));
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let state = self.state(dir)?;
+        if !dir.is_empty() && state.live.get(dir) != Some(&Node::Folder) {
+            return Err(not_found(dir));
+        }
+        let inside = state.live.keys().filter(|name| folder_of(name) == dir);
+        Ok(inside.map(|name| name.rsplit('/').next().unwrap_or(name).to_string()).collect())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.change(dir)?;
+        let changes = std::mem::take(&mut state.unsynced_names);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(folder, _)| folder == dir);
+        for (_, change) in &here {
+            apply(&mut state.durable, change);
+        }
+        state.unsynced_names = elsewhere;
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state("")?;
+        Ok(state.capacity_bytes.saturating_sub(state.bytes))
+    }
+}
+
+impl AttachedFile {
+    fn state(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.process != self.process {
+            return Err(error(io::ErrorKind::Other, ENDED, &self.name));
+        }
+        Ok(state)
+    }
+}
+
+impl DiskFile for AttachedFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut state = self.state()?;
+        let rate = state.rates.read_error;
+        if rate > 0 && state.random.happens(rate) {
+            state.faults.read_errors += 1;
+            return Err(error(io::ErrorKind::Other, "the disk can't read", &self.name));
+        }
+        let file = &mut state.files[self.file];
+        let start = usize::try_from(offset).expect("files are small here");
+        let Some(bytes) = file.live.get(start..start + buffer.len()) else {
+            return Err(error(io::ErrorKind::UnexpectedEof, "the file ends before", &self.name));
+        };
+        buffer.copy_from_slice(bytes);
+        let sectors = start / SECTOR_BYTES..=(start + buffer.len().max(1) - 1) / SECTOR_BYTES;
+        let unreadable = file.bad.range(sectors).next().copied();
+        let outlived = std::mem::take(&mut file.outlived);
+        state.faults.cache_outlived += u64::from(outlived);
+        match unreadable {
+            Some(sector) => {
+                state.faults.read_errors += 1;
+                Err(error(io::ErrorKind::Other, &format!("sector {sector} can't be read"), &self.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state()?;
+        let start = usize::try_from(offset).expect("files are small here");
+        match state.begin_change() {
+            Ok(()) => {}
+            Err(false) => return Err(error(io::ErrorKind::Other, OFF, &self.name)),
+            Err(true) => {
+                // The kernel copies in order: some of the beginning is in the cache.
+                let written = state.random.index(bytes.len() + 1);
+                let before = state.files[self.file].live.len() as u64;
+                state.files[self.file].write(start, &bytes[..written]);
+                state.bytes += state.files[self.file].live.len() as u64 - before;
+                return Err(error(io::ErrorKind::Other, OFF, &self.name));
+            }
+        }
+        let length = state.files[self.file].live.len();
+        let grows = (start + bytes.len()).saturating_sub(length) as u64;
+        if grows > 0 && state.bytes + grows > state.capacity_bytes {
+            state.faults.refused_full += 1;
+            return Err(error(io::ErrorKind::StorageFull, "no space is left", &self.name));
+        }
+        state.bytes += grows;
+        state.files[self.file].write(start, bytes);
+        let rate = state.rates.write_astray;
+        if rate > 0 && grows == 0 && start.is_multiple_of(SECTOR_BYTES) && state.random.happens(rate) {
+            state.go_astray(self.file, start, bytes);
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state()?;
+        match state.begin_change() {
+            Ok(()) => {}
+            // Whether it was done just before the end, nobody knows; if not, chance decides for each sector.
+            Err(true) if state.random.below(2) == 0 => {
+                state.files[self.file].sync();
+                return Err(error(io::ErrorKind::Other, OFF, &self.name));
+            }
+            Err(_) => return Err(error(io::ErrorKind::Other, OFF, &self.name)),
+        }
+        let rate = state.rates.sync_error;
+        if rate > 0 && state.random.happens(rate) {
+            state.faults.sync_errors += 1;
+            let file = &mut state.files[self.file];
+            let dirty = std::mem::take(&mut file.dirty);
+            file.forgotten.extend(dirty);
+            return Err(error(io::ErrorKind::Other, "the disk can't write", &self.name));
+        }
+        state.files[self.file].sync();
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state()?.files[self.file].live.len() as u64)
+    }
+}
+
+impl State {
+    /// What was just written is in the cache; at the medium it lies elsewhere in the same file.
+    fn go_astray(&mut self, file: usize, start: usize, bytes: &[u8]) {
+        let sectors = self.files[file].live.len() / SECTOR_BYTES;
+        let target = self.random.index(sectors) * SECTOR_BYTES;
+        let target_file = &mut self.files[file];
+        let length = bytes.len().min(target_file.live.len() - target);
+        if target == start || length == 0 {
+            return;
+        }
+        let undo = target_file.dirty.pop().expect("it was just written");
+        target_file.forgotten.push(undo);
+        target_file.astray.push(Undo { offset: target, bytes: bytes[..length].to_vec(), length });
+        self.faults.writes_astray += 1;
+    }
+}

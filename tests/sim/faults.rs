@@ -1,0 +1,91 @@
+//! Every fault there is, and how often each has really fired.
+
+use std::fmt;
+
+macro_rules! faults {
+    ($($name:ident $text:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $($name,)* }
+
+        impl Fault {
+            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$name => $text,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    Lost "message lost",
+    Delayed "message delayed",
+    Reordered "message overtaken",
+    Repeated "message repeated",
+    LinkBroken "link broken",
+    PartitionSymmetric "partition, symmetric",
+    PartitionOneWay "partition, one way",
+    PartitionBridge "partition, one node bridges two halves",
+    PartitionRolling "partition, rolling",
+    Clogged "link clogged, opened later",
+    Killed "process killed",
+    Restarted "process restarted",
+    Paused "process paused beyond an election timeout",
+    ClockDrifted "clock drifts",
+    ClockJumped "clock jumped",
+    CacheOutlived "unsynced bytes outlived their process",
+    Vanished "unsynced sectors vanished at a loss of power",
+    Torn "write torn by sector",
+    NameLost "unsynced name vanished at a loss of power",
+    CutShort "operation cut short",
+    SyncFailed "fsync failed",
+    Stalled "disk stalled",
+    Full "disk full, write refused",
+    PowerSome "power lost by some",
+    PowerAll "power lost by all",
+    BitFlipped "bit flipped at rest",
+    WentAstray "write went astray",
+    ReadFailed "read failed",
+    Wiped "directory wiped",
+    StartRefused "start refused for damage",
+    ClientLost "client lost its connection",
+}
+
+/// How often each fault fired.
+#[derive(Clone, Debug)]
+pub struct Tally([u64; Fault::ALL.len()]);
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally([0; Fault::ALL.len()])
+    }
+}
+
+impl Tally {
+    pub fn count(&mut self, fault: Fault) {
+        self.add(fault, 1);
+    }
+
+    pub fn add(&mut self, fault: Fault, times: u64) {
+        self.0[fault as usize] += times;
+    }
+
+    pub fn merge(&mut self, other: &Tally) {
+        for (own, other) in self.0.iter_mut().zip(&other.0) {
+            *own += other;
+        }
+    }
+
+    pub fn never(&self) -> Vec<Fault> {
+        Fault::ALL.iter().copied().filter(|fault| self.0[*fault as usize] == 0).collect()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in Fault::ALL {
+            writeln!(f, "  {:>10}  {}", self.0[*fault as usize], fault.name())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! The simulator: whole clusters of production code in a made-up world, thousands of hours a day, each run repeatable
+//! from one number.
+//!
+//! It runs the production turns of consensus, wal and background thread, the production sessions, handshakes, queues and
+//! codecs, and the production log with its recovery, on a simulated network, disk, clock and process table. Nothing in
+//! it takes real time, and every order of completion is drawn from the seed. What no test of a part can find is looked
+//! for here: what happens when faults meet.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `plan`, `nemesis`, `faults` | what a seed has in store; what happens to the world; how often it did |
+//! | `world` | time, the order of events, the phases |
+//! | `node` | a node's actors around the production code |
+//! | `network`, `client` | links and connections as bytes; those who ask |
+//! | `disk`, `clock` | what fails below a node |
+//! | `checks`, `checkers` | what must be true, one property a file |
+//! | `history`, `trace` | what clients saw; what happened |
+//!
+//! As a test it runs a set number of seeds, each twice, and fails if one breaks a property, if two runs of one seed
+//! differ, or if a fault never fired. `tools/sim` runs one seed, or any number. What it does not do: sockets, threads
+//! and the system's own calls are not in it; real processes are tested for those.
+
+mod chance;
+mod checkers;
+mod checks;
+mod client;
+mod clock;
+mod disk;
+mod faults;
+mod history;
+mod nemesis;
+mod network;
+mod node;
+mod plan;
+mod runs;
+mod trace;
+mod world;
+
+use std::process::ExitCode;
+
+/// Seeds of the test command. The same every time: a new one is for the long runs to find.
+const TEST_SEEDS: u64 = 200;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match Wanted::read(&arguments) {
+        Ok(Wanted::One(seed)) => runs::one(seed),
+        Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, twice),
+        Ok(Wanted::List) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}\nusage: sim [--seed S | --seeds N [--from S]]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Wanted {
+    One(u64),
+    Many {
+        seeds: u64,
+        from: u64,
+        twice: bool,
+    },
+    /// What tools that list tests ask of every test program.
+    List,
+}
+
+impl Wanted {
+    fn read(arguments: &[String]) -> Result<Wanted, String> {
+        let number = |name: &str| -> Result<Option<u64>, String> {
+            let Some(at) = arguments.iter().position(|argument| argument == name) else { return Ok(None) };
+            let text = arguments.get(at + 1).ok_or(format!("{name} needs a number behind it"))?;
+            text.parse().map(Some).map_err(|_| format!("{name} needs a number, and {text:?} is none"))
+        };
+        if arguments.iter().any(|argument| argument == "--list") {
+            return Ok(Wanted::List);
+        }
+        if let Some(seed) = number("--seed")? {
+            return Ok(Wanted::One(seed));
+        }
+        let from = number("--from")?.unwrap_or(0);
+        Ok(match number("--seeds")? {
+            Some(seeds) => Wanted::Many { seeds, from, twice: false },
+            None => Wanted::Many { seeds: TEST_SEEDS, from, twice: true },
+        })
+    }
+}

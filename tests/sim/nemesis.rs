@@ -1,0 +1,281 @@
+//! What happens to the nodes, the ways between them, their clocks and their disks, and how it ends again.
+
+use raftkv::base::Random;
+
+use super::chance::Chance;
+use super::checkers::Verdict;
+use super::checkers::durable::Shadow;
+use super::disk::DiskRates;
+use super::faults::Fault;
+use super::plan::{MILLI, Nemesis, SECOND};
+use super::trace::Kind;
+use super::world::{Event, Time, World};
+
+/// The end of something.
+pub enum Healing {
+    Unblock(Vec<(usize, usize)>),
+    /// The next node of a partition that rolls through all.
+    Roll {
+        next: usize,
+    },
+    Unclog {
+        from: usize,
+        to: usize,
+    },
+    DiskIsFine {
+        at: usize,
+    },
+}
+
+type Pairs = Vec<(usize, usize)>;
+
+/// Both ways between the nodes of `left` and of `right`.
+fn across(left: &[usize], right: &[usize]) -> Pairs {
+    left.iter().flat_map(|l| right.iter().flat_map(|r| [(*l, *r), (*r, *l)])).collect()
+}
+
+/// Two parts of `nodes`, none of them empty.
+fn halves(mut nodes: Vec<usize>, random: &mut Random) -> (Vec<usize>, Vec<usize>) {
+    for at in (1..nodes.len()).rev() {
+        nodes.swap(at, random.index(at + 1));
+    }
+    let cut = 1 + random.index(nodes.len() - 1);
+    let right = nodes.split_off(cut);
+    (nodes, right)
+}
+
+impl World {
+    pub fn on_nemesis(&mut self) -> Verdict {
+        if !self.faults_are_on {
+            return Ok(());
+        }
+        let next = self.random.within(self.plan.nemesis_every / 4, 2 * self.plan.nemesis_every);
+        self.schedule(next, Event::Nemesis);
+        let nemesis = self.plan.nemeses[self.random.index(self.plan.nemeses.len())];
+        let number = nemesis as u64;
+        self.trace.note(self.now, 0, Kind::Nemesis, number, format_args!("{nemesis:?}"));
+        let at = self.random.index(self.plan.nodes);
+        match nemesis {
+            Nemesis::Split | Nemesis::OneWay | Nemesis::Bridge | Nemesis::Rolling => self.partition(nemesis),
+            Nemesis::Clog => self.clog_some(),
+            Nemesis::BreakLink => {
+                let to = self.random.index(self.plan.nodes);
+                if to != at {
+                    self.break_link(at, to);
+                }
+            }
+            Nemesis::Kill => self.kill_for_a_while(at),
+            Nemesis::Pause => self.pause(at),
+            Nemesis::Drift => {
+                let drift = self.random.below(100_001) as i64 - 50_000;
+                self.nodes[at].clock.drift(self.now, drift);
+                self.tally.count(Fault::ClockDrifted);
+                self.rearm(at);
+            }
+            Nemesis::Jump => {
+                let by = self.random.skewed(10 * MILLI, 5 * SECOND);
+                self.nodes[at].clock.jump(self.now, by);
+                self.tally.count(Fault::ClockJumped);
+                self.rearm(at);
+            }
+            Nemesis::PowerSome => {
+                let some: Vec<usize> = (0..self.plan.nodes).filter(|_| self.random.below(2) == 0).collect();
+                self.tally.add(Fault::PowerSome, u64::from(!some.is_empty()));
+                self.lose_power(&some);
+            }
+            Nemesis::PowerAll => {
+                self.tally.count(Fault::PowerAll);
+                self.lose_power(&(0..self.plan.nodes).collect::<Vec<_>>());
+            }
+            Nemesis::SyncErrors => {
+                let rate = self.random.skewed(20_000, 500_000) as u32;
+                self.disk_fails(at, DiskRates { sync_error: rate, ..DiskRates::default() });
+            }
+            Nemesis::ReadErrors => {
+                let rate = self.random.skewed(20_000, 500_000) as u32;
+                self.disk_fails(at, DiskRates { read_error: rate, ..DiskRates::default() });
+            }
+            Nemesis::Stall => {
+                let until = self.now + self.random.skewed(50 * MILLI, 4 * SECOND);
+                self.nodes[at].stalled_until = until;
+                self.stall(at, until);
+            }
+            Nemesis::Full => {
+                let disk = &self.nodes[at].disk;
+                disk.set_capacity(disk.bytes() + self.random.below(2 * self.plan.segment_bytes));
+                let lasts = self.random.skewed(SECOND, 10 * SECOND);
+                self.heal_after(lasts, Healing::DiskIsFine { at });
+            }
+            Nemesis::BitFlip | Nemesis::BadSector | Nemesis::Astray | Nemesis::Wipe => self.damage(nemesis),
+        }
+        Ok(())
+    }
+
+    fn heal_after(&mut self, delay: Time, healing: Healing) {
+        self.schedule(delay, Event::Heal(Box::new(healing)));
+    }
+
+    pub fn on_heal(&mut self, healing: Healing) -> Verdict {
+        if !self.faults_are_on {
+            return Ok(());
+        }
+        match healing {
+            Healing::Unblock(pairs) => self.unblock(&pairs),
+            Healing::Roll { next } => self.roll(next),
+            Healing::Unclog { from, to } => return self.unclog(from, to),
+            Healing::DiskIsFine { at } => {
+                self.nodes[at].disk.set_rates(DiskRates::default());
+                self.nodes[at].disk.set_capacity(u64::MAX);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- ways ----------------------------------------------------------------------------------------------
+
+    fn partition(&mut self, nemesis: Nemesis) {
+        let mut all: Vec<usize> = (0..self.plan.nodes).collect();
+        if all.len() < 2 {
+            return;
+        }
+        let lasts = self.random.skewed(100 * MILLI, 8 * SECOND);
+        let pairs = match nemesis {
+            Nemesis::Split => {
+                self.tally.count(Fault::PartitionSymmetric);
+                let (left, right) = halves(all, &mut self.random);
+                across(&left, &right)
+            }
+            Nemesis::OneWay => {
+                self.tally.count(Fault::PartitionOneWay);
+                let (left, right) = halves(all, &mut self.random);
+                across(&left, &right).into_iter().filter(|(from, _)| left.contains(from)).collect()
+            }
+            Nemesis::Bridge if all.len() >= 3 => {
+                self.tally.count(Fault::PartitionBridge);
+                all.remove(self.random.index(self.plan.nodes));
+                let (left, right) = halves(all, &mut self.random);
+                across(&left, &right)
+            }
+            Nemesis::Rolling => {
+                self.tally.count(Fault::PartitionRolling);
+                return self.roll(0);
+            }
+            _ => return,
+        };
+        self.block(&pairs);
+        self.heal_after(lasts, Healing::Unblock(pairs));
+    }
+
+    /// Cuts one node off, then the next, until all had their turn.
+    fn roll(&mut self, at: usize) {
+        let others: Vec<usize> = (0..self.plan.nodes).filter(|other| *other != at).collect();
+        let lasts = self.random.skewed(200 * MILLI, 2 * SECOND);
+        let pairs = across(&[at], &others);
+        self.block(&pairs);
+        self.heal_after(lasts, Healing::Unblock(pairs));
+        if at + 1 < self.plan.nodes {
+            self.heal_after(lasts, Healing::Roll { next: at + 1 });
+        }
+    }
+
+    /// Some links carry nothing for a while; each opens again in its own time.
+    fn clog_some(&mut self) {
+        for from in 0..self.plan.nodes {
+            for to in (0..self.plan.nodes).filter(|to| *to != from) {
+                if self.random.below(3) > 0 {
+                    continue;
+                }
+                self.tally.count(Fault::Clogged);
+                self.clog(from, to);
+                let lasts = self.random.skewed(50 * MILLI, 4 * SECOND);
+                self.heal_after(lasts, Healing::Unclog { from, to });
+            }
+        }
+    }
+
+    // ---- processes -----------------------------------------------------------------------------------------
+
+    fn restart_after(&mut self, at: usize, low: Time, high: Time) {
+        let (delay, epoch) = (self.random.skewed(low, high), self.nodes[at].epoch);
+        self.schedule(delay, Event::Restart { at, epoch });
+    }
+
+    fn kill_for_a_while(&mut self, at: usize) {
+        self.tally.count(Fault::Killed);
+        self.trace.note(self.now, at + 1, Kind::Kill, 0, format_args!("killed"));
+        self.kill(at);
+        self.restart_after(at, 20 * MILLI, 5 * SECOND);
+    }
+
+    fn pause(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if !node.is_up() || node.paused_until > self.now {
+            return;
+        }
+        let election = self.plan.election_timeout_max.as_nanos() as Time;
+        let lasts = self.random.within(election + election / 4, 4 * election + SECOND);
+        node.paused_until = self.now + lasts;
+        node.pause_backlog = 0;
+        let epoch = node.epoch;
+        self.tally.count(Fault::Paused);
+        self.trace.note(self.now, at + 1, Kind::Pause, lasts, format_args!("for {} ms", lasts / MILLI));
+        // Behind all that has come meanwhile.
+        self.schedule(lasts + MILLI, Event::Resume { at, epoch });
+    }
+
+    fn lose_power(&mut self, some: &[usize]) {
+        for &at in some {
+            self.trace.note(self.now, at + 1, Kind::Power, 0, format_args!("lost"));
+            self.kill(at);
+            self.nodes[at].disk.lose_power();
+        }
+        for &at in some {
+            self.restart_after(at, 50 * MILLI, 3 * SECOND);
+        }
+    }
+
+    // ---- disks ---------------------------------------------------------------------------------------------
+
+    fn disk_fails(&mut self, at: usize, rates: DiskRates) {
+        self.nodes[at].disk.set_rates(rates);
+        let lasts = self.random.skewed(200 * MILLI, 5 * SECOND);
+        self.heal_after(lasts, Healing::DiskIsFine { at });
+    }
+
+    /// Only nodes that the plan gives up for it, so that enough intact copies are left.
+    fn damage(&mut self, nemesis: Nemesis) {
+        let candidates: Vec<usize> = self.plan.damaged.iter().copied().collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let at = candidates[self.random.index(candidates.len())];
+        let disk = &self.nodes[at].disk;
+        let what = match nemesis {
+            Nemesis::BitFlip => disk.flip_bit(&mut self.random),
+            Nemesis::BadSector => disk.break_sector(&mut self.random),
+            Nemesis::Astray => {
+                disk.set_rates(DiskRates { write_astray: 200_000, ..DiskRates::default() });
+                self.heal_after(SECOND, Healing::DiskIsFine { at });
+                Some("writes go astray".to_string())
+            }
+            _ => {
+                self.wipe(at);
+                Some("wiped".to_string())
+            }
+        };
+        let Some(what) = what else { return };
+        self.nodes[at].is_damaged = true;
+        self.trace.note(self.now, at + 1, Kind::Nemesis, 0, format_args!("{what}"));
+    }
+
+    fn wipe(&mut self, at: usize) {
+        self.tally.count(Fault::Wiped);
+        self.kill(at);
+        self.nodes[at].disk.wipe();
+        if matches!(self.nodes[at].life, super::node::Life::Refused) {
+            self.nodes[at].life = super::node::Life::Down;
+        }
+        self.checks.shadows[at] = Shadow::default();
+        self.restart_after(at, 50 * MILLI, 3 * SECOND);
+    }
+}

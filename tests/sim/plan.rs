@@ -1,0 +1,220 @@
+//! What a seed decides before anything runs: the cluster, its settings, which faults there will be and how many.
+//!
+//! Faults are drawn like a swarm (Groce and others, "Swarm testing", 2012): each seed enables a part of them, so that no
+//! fault always hides behind another; some seeds have all of them, a few none.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use raftkv::base::Random;
+
+use super::chance::{Chance, Delay, PerMillion};
+use super::world::Time;
+
+/// Whether the product repairs a damaged directory from its peers. Until it does, a node whose directory is damaged
+/// refuses to start and stays down, so damage may hit a minority alone.
+pub const DAMAGE_IS_REPAIRED: bool = false;
+
+pub const MICRO: Time = 1_000;
+pub const MILLI: Time = 1_000_000;
+pub const SECOND: Time = 1_000_000_000;
+
+/// How long faults last, by the world's time.
+pub const SAFETY_PHASE: Time = 60 * SECOND;
+
+/// What happens to the world from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nemesis {
+    Split,
+    OneWay,
+    Bridge,
+    Rolling,
+    Clog,
+    BreakLink,
+    Kill,
+    Pause,
+    Drift,
+    Jump,
+    PowerSome,
+    PowerAll,
+    SyncErrors,
+    Stall,
+    Full,
+    BitFlip,
+    BadSector,
+    Astray,
+    ReadErrors,
+    Wipe,
+}
+
+impl Nemesis {
+    const ALL: [Nemesis; 20] = [
+        Nemesis::Split,
+        Nemesis::OneWay,
+        Nemesis::Bridge,
+        Nemesis::Rolling,
+        Nemesis::Clog,
+        Nemesis::BreakLink,
+        Nemesis::Kill,
+        Nemesis::Pause,
+        Nemesis::Drift,
+        Nemesis::Jump,
+        Nemesis::PowerSome,
+        Nemesis::PowerAll,
+        Nemesis::SyncErrors,
+        Nemesis::Stall,
+        Nemesis::Full,
+        Nemesis::BitFlip,
+        Nemesis::BadSector,
+        Nemesis::Astray,
+        Nemesis::ReadErrors,
+        Nemesis::Wipe,
+    ];
+
+    /// Whether it may take from a directory what was acknowledged.
+    pub fn damages(self) -> bool {
+        matches!(self, Nemesis::BitFlip | Nemesis::BadSector | Nemesis::Astray | Nemesis::Wipe)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkPlan {
+    pub delay: Delay,
+    pub lose: PerMillion,
+    pub overtake: PerMillion,
+    pub repeat: PerMillion,
+    /// Delayed by up to an election timeout and more.
+    pub delay_long: PerMillion,
+}
+
+impl NetworkPlan {
+    pub fn without_faults(&self) -> NetworkPlan {
+        NetworkPlan { delay: self.delay, lose: 0, overtake: 0, repeat: 0, delay_long: 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Delays {
+    /// From the moment that something is in an inbox until its thread has woken up.
+    pub wake: Delay,
+    /// A write with its fsync.
+    pub persist: Delay,
+    /// Work of the background thread.
+    pub background: Delay,
+    /// A start, from the process's first instruction to its last read of the disk.
+    pub start: Delay,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub nodes: usize,
+    pub clients: usize,
+    pub keys: usize,
+    /// Requests that a client has under way at most, and how long it thinks before the next.
+    pub pipelined_max: usize,
+    pub think: Delay,
+    pub value_bytes_max: usize,
+    pub client_patience: Time,
+    pub heartbeat: Duration,
+    pub election_timeout_min: Duration,
+    pub election_timeout_max: Duration,
+    pub persist_stall: Duration,
+    pub request_timeout: Duration,
+    pub segment_bytes: u64,
+    pub log_memory_bytes_max: usize,
+    pub uncommitted_bytes_max: usize,
+    pub append_bytes_max: usize,
+    pub window_bytes_max: usize,
+    pub window_messages_max: usize,
+    pub requests_max: usize,
+    pub network: NetworkPlan,
+    pub delays: Delays,
+    /// Which of them this seed has, and the mean time between two.
+    pub nemeses: Vec<Nemesis>,
+    pub nemesis_every: Time,
+    /// Nodes, counted from 0, whose directories may be damaged.
+    pub damaged: BTreeSet<usize>,
+}
+
+impl Plan {
+    pub fn draw(random: &mut Random) -> Plan {
+        let nodes = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.index(13)];
+        let heartbeat_ms = [50, 100, 100, 150][random.index(4)];
+        let election_ms = heartbeat_ms * random.within(3, 5);
+        let clients = random.within(5, 8) as usize;
+        // As many requests a second in all, whoever asks them.
+        let think_mean = clients as u64 * SECOND / random.within(90, 130);
+        let nemeses = draw_nemeses(random);
+        let damages = nemeses.iter().any(|nemesis| nemesis.damages());
+        Plan {
+            nodes,
+            clients,
+            keys: random.within(2, 5) as usize,
+            pipelined_max: random.skewed(1, 8) as usize,
+            think: Delay { low: think_mean / 2, high: think_mean * 3 / 2, tail_rate: 0, tail_high: 0 },
+            value_bytes_max: [40, 200, 2000][random.index(3)],
+            client_patience: random.within(500, 4000) * MILLI,
+            heartbeat: Duration::from_millis(heartbeat_ms),
+            election_timeout_min: Duration::from_millis(election_ms),
+            election_timeout_max: Duration::from_millis(2 * election_ms),
+            persist_stall: Duration::from_millis(random.within(800, 2000)),
+            request_timeout: Duration::from_millis(random.within(400, 3000)),
+            segment_bytes: [64, 128, 256][random.index(3)] * 1024,
+            log_memory_bytes_max: random.skewed(2 * 1024, 256 * 1024) as usize,
+            uncommitted_bytes_max: random.skewed(4 * 1024, 1024 * 1024) as usize,
+            append_bytes_max: random.skewed(1024, 128 * 1024) as usize,
+            window_bytes_max: random.skewed(4 * 1024, 1024 * 1024) as usize,
+            window_messages_max: random.skewed(2, 64) as usize,
+            requests_max: random.skewed(8, 1024) as usize,
+            network: draw_network(random, !nemeses.is_empty()),
+            delays: draw_delays(random),
+            nemesis_every: random.skewed(SECOND, 6 * SECOND),
+            damaged: if damages { draw_damaged(random, nodes) } else { BTreeSet::new() },
+            nemeses,
+        }
+    }
+}
+
+fn draw_nemeses(random: &mut Random) -> Vec<Nemesis> {
+    match random.below(16) {
+        0 => Vec::new(),
+        1..=4 => Nemesis::ALL.to_vec(),
+        _ => Nemesis::ALL.into_iter().filter(|_| random.below(5) < 2).collect(),
+    }
+}
+
+fn draw_network(random: &mut Random, faults: bool) -> NetworkPlan {
+    let low = random.skewed(50 * MICRO, 5 * MILLI);
+    let mut rate = |max: u64| -> PerMillion {
+        match random.below(3) {
+            _ if !faults => 0,
+            0 => 0,
+            _ => random.skewed(100, max) as PerMillion,
+        }
+    };
+    let (lose, overtake, repeat, delay_long) = (rate(50_000), rate(100_000), rate(50_000), rate(20_000));
+    let high = low * random.within(2, 4);
+    let delay = Delay { low, high, tail_rate: 5_000, tail_high: high * 10 };
+    NetworkPlan { delay, lose, overtake, repeat, delay_long }
+}
+
+fn draw_delays(random: &mut Random) -> Delays {
+    let persist = random.skewed(200 * MICRO, 8 * MILLI);
+    let tail_rate = random.skewed(10, 10_000) as PerMillion;
+    Delays {
+        wake: Delay { low: 5 * MICRO, high: 100 * MICRO, tail_rate, tail_high: 20 * MILLI },
+        persist: Delay { low: persist, high: 4 * persist, tail_rate, tail_high: 100 * MILLI },
+        background: Delay { low: persist, high: 20 * persist, tail_rate, tail_high: 500 * MILLI },
+        start: Delay { low: 5 * MILLI, high: 200 * MILLI, tail_rate: 0, tail_high: 0 },
+    }
+}
+
+/// Each damaged copy must leave intact ones: as long as nothing is repaired, a majority.
+fn draw_damaged(random: &mut Random, nodes: usize) -> BTreeSet<usize> {
+    let most = if DAMAGE_IS_REPAIRED { nodes } else { (nodes - 1) / 2 };
+    let mut damaged = BTreeSet::new();
+    for _ in 0..random.within(0, most as u64) {
+        damaged.insert(random.index(nodes));
+    }
+    damaged
+}

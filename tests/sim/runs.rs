@@ -1,0 +1,165 @@
+//! Runs seeds: one with everything shown, or many on all cores, and says what came of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::checkers::{Verdict, Violation};
+use super::faults::Tally;
+use super::trace::Readers;
+use super::world::World;
+
+/// What one run came to.
+struct Ran {
+    world: World,
+    verdict: Verdict,
+}
+
+thread_local! {
+    /// What the last panic of this thread said.
+    static PANIC: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
+
+/// Assertions of production code are caught: they fail the seed, not the simulator.
+fn keep_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANIC.with(|kept| *kept.borrow_mut() = panic.to_string());
+    }));
+}
+
+fn run(seed: u64, readers: Readers) -> Ran {
+    let mut world = World::new(seed, readers);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let verdict = ran.unwrap_or_else(|_| {
+        let what = PANIC.with(|kept| kept.borrow().clone());
+        Err(Violation { property: "no assertion fails", what })
+    });
+    Ran { world, verdict }
+}
+
+/// Shows every event of `seed`; the last line is the hash of the trace.
+pub fn one(seed: u64) -> ExitCode {
+    keep_panics();
+    let Ran { world, verdict } = run(seed, Readers::Console);
+    println!("{:#?}", world.plan);
+    print!("{}", world.tally);
+    println!("asked {}, answered {}, refused {}", world.asked, world.answered, world.refused);
+    if let Err(violation) = &verdict {
+        println!("seed {seed} FAILED: {violation}");
+    }
+    println!("{:016x}", world.trace.hash());
+    if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    failed: Vec<u64>,
+    simulated: Duration,
+    asked: u64,
+    answered: u64,
+    events: u64,
+    elections: u64,
+    tally: Tally,
+    hash: u64,
+}
+
+/// Runs `seeds` seeds from `from` on. `twice`: each is run again, and must do the same.
+pub fn many(seeds: u64, from: u64, twice: bool) -> ExitCode {
+    keep_panics();
+    let begun = Instant::now();
+    let next = AtomicU64::new(from);
+    let total = Mutex::new(Total::default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    run_seed(seed, twice, &total);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().expect("no thread has panicked");
+    report(&total, begun.elapsed(), cores, twice)
+}
+
+fn run_seed(seed: u64, twice: bool, total: &Mutex<Total>) {
+    let ran = run(seed, Readers::None);
+    let mut verdict = ran.verdict;
+    if twice && verdict.is_ok() {
+        let again = run(seed, Readers::None).world.trace.hash();
+        if again != ran.world.trace.hash() {
+            let what = format!("its trace was {:016x}, and then {again:016x}", ran.world.trace.hash());
+            verdict = Err(Violation { property: "one seed is one run", what });
+        }
+    }
+    if let Err(violation) = &verdict {
+        show_failure(seed, violation);
+    }
+    let mut total = total.lock().expect("no thread has panicked");
+    total.seeds += 1;
+    total.simulated += Duration::from_nanos(ran.world.now);
+    total.asked += ran.world.asked;
+    total.answered += ran.world.answered;
+    total.events += ran.world.trace.events();
+    total.elections += ran.world.checks.leaders.count() as u64;
+    total.tally.merge(&ran.world.tally);
+    // In whatever order the seeds are done.
+    total.hash ^= ran.world.trace.hash().rotate_left((seed % 64) as u32);
+    if verdict.is_err() {
+        total.failed.push(seed);
+    }
+}
+
+fn show_failure(seed: u64, violation: &Violation) {
+    let again = run(seed, Readers::OfAFailure);
+    let mut text =
+        format!("\nseed {seed} FAILED: {violation}\nto repeat it: tools/sim --seed {seed}\nthe last events:\n");
+    for line in again.world.trace.lines() {
+        text.push_str(line);
+        text.push('\n');
+    }
+    print!("{text}");
+}
+
+fn report(total: &Total, elapsed: Duration, cores: usize, twice: bool) -> ExitCode {
+    let runs = if twice { 2 } else { 1 };
+    let simulated = total.simulated * runs;
+    let ratio = simulated.as_secs_f64() / elapsed.as_secs_f64();
+    println!("faults:\n{}", total.tally);
+    println!(
+        "{} seeds, {:.1} simulated hours, {} of {} operations answered ({:.1} a simulated second), {} elections, {} events",
+        total.seeds,
+        total.simulated.as_secs_f64() / 3600.0,
+        total.answered,
+        total.asked,
+        total.answered as f64 / total.simulated.as_secs_f64(),
+        total.elections,
+        total.events
+    );
+    println!(
+        "{:.1} s on {cores} cores{}: {ratio:.0} times real time, {:.0} a core",
+        elapsed.as_secs_f64(),
+        if twice { ", each seed twice" } else { "" },
+        ratio / cores as f64
+    );
+    let never = total.tally.never();
+    let complete = !twice || never.is_empty();
+    if !complete {
+        let names: Vec<&str> = never.iter().map(|fault| fault.name()).collect();
+        println!("FAILED: never happened: {}", names.join(", "));
+    }
+    let failed = total.failed.len() as u64;
+    if failed > 0 {
+        println!("FAILED seeds: {:?}", total.failed);
+    }
+    println!("{} passed, {failed} failed, trace {:016x}", total.seeds - failed, total.hash);
+    if failed == 0 && complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
