@@ -27,6 +27,7 @@ pub mod base;
 pub mod cli;
 pub mod client;
 pub mod disk;
+pub mod guard;
 pub mod kv;
 pub mod net;
 pub mod node;

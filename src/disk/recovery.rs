@@ -40,6 +40,7 @@ use super::slots::{SlotsFound, TERM_FILE, TermSlots};
 use super::wal::WalSettings;
 use super::walk::{LogEnd, Step, Walk};
 use crate::base::{ClusterId, LogIndex, Term};
+use crate::guard::{Guard, removed};
 use crate::raft::{self, LogTail, Recovered};
 
 /// What recovery found and did, for the operator's log.
@@ -419,7 +420,9 @@ impl Judged {
         let mut mark = self.mark.clone().unwrap_or_else(|| Mark::new(incarnation));
         mark.end_uncertain |= self.uncertain.is_some();
         places.into_iter().for_each(|place| mark.add(place));
-        mark.write(disk)?;
+        if !removed(Guard::MarkForgotten) {
+            mark.write(disk)?;
+        }
         Ok(Some(mark))
     }
 
@@ -458,6 +461,9 @@ impl Judged {
     /// Rewrites the log's last batch, and zeros what a torn write can have left behind it, or all that is left behind an
     /// end that is uncertain.
     fn settle_tail(&self, offset: u64) -> io::Result<()> {
+        if removed(Guard::RecoveryBelievesCache) {
+            return Ok(());
+        }
         let Segment { file, bytes, .. } = &self.active;
         if let Some((place, _)) = self.replay.map.tail() {
             // A damaged one too: what is sound of it counts as durable from here on.

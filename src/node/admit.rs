@@ -6,6 +6,7 @@
 use crate::api::{ErrorCode, Leader, Reply, Request};
 use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_OPERATIONS_MAX, ENVELOPE_VERSION};
 use crate::base::{Command, Envelope, Operation, Role, Term};
+use crate::guard::{Guard, removed};
 
 use super::waiting::Waiter;
 
@@ -28,7 +29,8 @@ impl Batch {
     /// Those whose writes were taken in another term than `term`: what was taken, or passed on, for one term must not take effect
     /// in another, where it could overtake what its client sent after it.
     pub fn take_stale(&mut self, term: Term) -> Vec<Waiter> {
-        self.writes.extract_if(.., |(taken, ..)| *taken != term).map(|(_, waiter, _)| waiter).collect()
+        let is_stale = |taken: Term| taken != term && !removed(Guard::StaleWriteProposed);
+        self.writes.extract_if(.., |(taken, ..)| is_stale(*taken)).map(|(_, waiter, _)| waiter).collect()
     }
 
     /// The writes as entries: each takes commands up to `BATCH_BYTES_MAX`, a larger command goes alone.

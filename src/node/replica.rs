@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::api::{Leader, PeerStatus, Reply, Request, ScrubStatus, Status};
 use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Step, Term};
+use crate::guard::{Guard, removed};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{
@@ -165,6 +166,11 @@ impl Replica {
         // Before anything is proposed: the same turn may have replaced entries and then won an election.
         if let Some(from) = self.out.truncated_from.take() {
             self.waiting.on_truncated(from);
+            if removed(Guard::ReplacedIsFailed) {
+                for waiter in self.waiting.take_superseded(LogIndex::ZERO, Term(u64::MAX)) {
+                    reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
+                }
+            }
         }
         self.propose_writes(now, effects);
         self.confirm_reads(now);
@@ -384,7 +390,7 @@ impl Replica {
             self.answer_status(now, waiter, effects);
         } else if self.draining {
             reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
-        } else if view.role == Role::Leader && view.term == term {
+        } else if view.role == Role::Leader && (view.term == term || removed(Guard::ForwardInAnyTerm)) {
             Step::Admitted.pass(format_args!("{waiter:?}"));
             self.batch.add(term, waiter, request);
         } else {

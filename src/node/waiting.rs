@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::api::Request;
 use crate::base::{LogIndex, Moment, NodeId, Term};
+use crate::guard::{Guard, removed};
 use crate::net::Origin;
 use crate::raft::ReadId;
 
@@ -66,7 +67,8 @@ pub struct Waiting {
 impl Waiting {
     /// `forward_id_first`: the number of the first request that is passed on.
     pub fn new(forward_id_first: u64) -> Waiting {
-        Waiting { forward_id_next: forward_id_first, ..Waiting::default() }
+        let forward_id_next = if removed(Guard::ForwardsNumberedAnew) { 0 } else { forward_id_first };
+        Waiting { forward_id_next, ..Waiting::default() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -87,7 +89,7 @@ impl Waiting {
             Some(front) if (front.index, front.place) == (index, place) => self.writes.pop_front()?,
             _ => self.replaced.remove(&(index, term, place))?,
         };
-        (write.term == term).then_some(write.waiter).flatten()
+        (write.term == term || removed(Guard::ReplyByIndex)).then_some(write.waiter).flatten()
     }
 
     /// The entries from `index` on were replaced in this node's log. That alone is no proof that they never take

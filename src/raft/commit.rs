@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::{Fetch, Outputs, Raft, State, quorum};
 use crate::base::limits::FETCH_BYTES_MAX;
 use crate::base::{Entry, LogIndex, Moment, Step};
+use crate::guard::{Guard, removed};
 
 /// Bytes of entries that one step hands out at most, so that the consensus thread comes back to its inbox; the
 /// following steps go on.
@@ -43,13 +44,17 @@ impl Raft {
         let State::Leader(leading) = &self.state else { return };
         let durable = quorum::reached(self.membership.current(), |member| {
             if member.id == self.config.id {
-                return Some(self.held_index());
+                return Some(if removed(Guard::LeaderCountsUnsynced) {
+                    self.log.last_index()
+                } else {
+                    self.held_index()
+                });
             }
             leading.peers.get(&member.id).filter(|progress| progress.counts(member)).map(|progress| progress.matched)
         });
         if let Some(durable) = durable
             && durable > self.commit
-            && self.log.matches(durable, self.hard_state.term)
+            && (self.log.matches(durable, self.hard_state.term) || removed(Guard::CommitEarlierTerm))
         {
             self.commit = durable;
             Step::Committed.pass(format_args!("up to entry {durable}"));

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::{HardState, LogIndex, Moment, PersistSeq};
+use crate::guard::{Guard, removed};
 
 pub(super) struct Durability {
     durable_index: LogIndex,
@@ -65,7 +66,7 @@ impl Durability {
     pub fn on_truncated(&mut self, from: LogIndex) {
         let kept = from.prev();
         self.durable_index = self.durable_index.min(kept);
-        for batch in &mut self.in_flight {
+        for batch in self.in_flight.iter_mut().filter(|_| !removed(Guard::OldCompletionCounts)) {
             batch.end = batch.end.min(kept);
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Body, COUNTER_MAX, Outputs, Raft, State, quorum};
 use crate::base::{HardState, InstanceId, LogIndex, Member, Moment, NodeId, Term};
+use crate::guard::{Guard, removed};
 
 /// Who said yes, and from which directory.
 #[derive(Default)]
@@ -169,13 +170,17 @@ impl Raft {
     /// member's vote counts only where every member's does (see `repair`).
     fn is_won(&self, ballot: &Ballot) -> bool {
         let members = self.membership.current();
-        if self.log.is_empty() {
+        if self.log.is_empty() && !removed(Guard::FormationByMajority) {
             let all = |id| ballot.granted.get(&id).is_some_and(|grant| grant.log_is_empty && !grant.suspect);
             return members.voters.iter().all(|member| all(member.id));
         }
-        let granted =
-            |member: &Member| ballot.granted.get(&member.id).filter(|grant| member.instance == Some(grant.instance));
-        let sound = |member: &Member| granted(member).filter(|grant| !grant.suspect).map(|_| ());
+        let granted = |member: &Member| {
+            let counts =
+                |grant: &&Grant| member.instance == Some(grant.instance) || removed(Guard::FormationByMajority);
+            ballot.granted.get(&member.id).filter(counts)
+        };
+        let is_sound = |grant: &&Grant| !grant.suspect || removed(Guard::SuspectVoteCounts);
+        let sound = |member: &Member| granted(member).filter(is_sound).map(|_| ());
         let mut all = members.voters.iter().chain(&members.outgoing);
         quorum::reached(members, sound).is_some() || all.all(|member| granted(member).is_some())
     }
@@ -204,7 +209,7 @@ impl Raft {
             && !self.membership.is_uncounted()
             && self.may_vote()
             && !self.hears_leader(now)
-            && self.log.is_covered_by(last_index, last_term);
+            && (self.log.is_covered_by(last_index, last_term) || removed(Guard::VoteForShorterLog));
         let (log_is_empty, suspect) = (self.log.is_empty(), self.repair.is_suspect());
         let body = Body::PreVoteReply { proposed, granted, log_is_empty, suspect };
         out.send.push(self.stamp().message(from, body));
@@ -251,8 +256,8 @@ impl Raft {
             && !self.membership.is_uncounted()
             && self.may_vote()
             && self.leader.is_none()
-            && self.hard_state.vote.is_none_or(|vote| vote == asked.from)
-            && self.log.is_covered_by(asked.last_index, asked.last_term)
+            && (self.hard_state.vote.is_none_or(|vote| vote == asked.from) || removed(Guard::VoteTwice))
+            && (self.log.is_covered_by(asked.last_index, asked.last_term) || removed(Guard::VoteForShorterLog))
     }
 
     pub(super) fn on_vote_reply(&mut self, now: Moment, from: NodeId, reply: Reply, out: &mut Outputs) {

@@ -6,6 +6,7 @@
 
 use super::{Body, COUNTER_MAX, Check, Outputs, Raft, State};
 use crate::base::{Entry, EntryKind, LogIndex, Members, Moment, NodeId, Role, Term};
+use crate::guard::{Guard, removed};
 
 /// The body of an append.
 pub(super) struct Append {
@@ -62,7 +63,8 @@ impl Raft {
         }
         // The leader thinks of the directory that it heard last under this id, which may be another one: only what
         // this leader's appends have shown to be equal here is committed here.
-        self.commit = self.commit.max(commit.min(self.verified));
+        let shown = if removed(Guard::HeartbeatCommitUnverified) { self.log.last_index() } else { self.verified };
+        self.commit = self.commit.max(commit.min(shown));
         let digest = self.on_check(check);
         out.send.push(self.stamp().message(from, Body::HeartbeatReply { round, digest }));
     }
@@ -79,19 +81,27 @@ impl Raft {
             let body = Body::AppendRejected { prev_index, hint_index, hint_term, round, suspect };
             return out.send.push(stamp.message(from, body));
         }
-        let matched = LogIndex(prev_index.0 + entries.len() as u64);
+        let mut matched = LogIndex(prev_index.0 + entries.len() as u64);
         self.append_unknown(now, entries, out);
         self.verified = self.verified.max(matched);
-        self.commit = self.commit.max(commit.min(matched));
+        let shown = if removed(Guard::CommitPastVerified) { self.log.last_index() } else { matched };
+        self.commit = self.commit.max(commit.min(shown));
+        if removed(Guard::MatchIsLastIndex) {
+            matched = self.log.last_index();
+        }
         // What the disk has lost is known to be equal, and yet is not held here.
-        let matched = self.repair.sound_until().map_or(matched, |sound| matched.min(sound));
+        let sound = self.repair.sound_until().filter(|_| !removed(Guard::AckPastMissing));
+        let matched = sound.map_or(matched, |sound| matched.min(sound));
         let accepted = stamp.message(from, Body::AppendAccepted { matched, round });
         self.send_when_durable(now, matched, accepted, out);
     }
 
     /// Appends what is not here yet, in place of what contradicts it.
     fn append_unknown(&mut self, now: Moment, mut entries: Vec<Entry>, out: &mut Outputs) {
-        let known = entries.iter().take_while(|entry| self.log.matches(entry.index, entry.term)).count();
+        let mut known = entries.iter().take_while(|entry| self.log.matches(entry.index, entry.term)).count();
+        if removed(Guard::LateAppendTruncates) {
+            known = 0;
+        }
         let unknown = entries.split_off(known);
         entries.iter().for_each(|entry| self.offer(entry, out));
         let entries = unknown;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Config;
 use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Member, Members, NodeId};
+use crate::guard::{Guard, removed};
 
 pub(super) struct Membership {
     id: NodeId,
@@ -58,7 +59,7 @@ impl Membership {
     /// Whether the log knows `id` by another directory than `instance`.
     pub fn is_stranger(&self, id: NodeId, instance: InstanceId) -> bool {
         let recorded = self.history.last().and_then(|(_, members)| members.get(id));
-        recorded.is_some_and(|member| member.instance != Some(instance))
+        recorded.is_some_and(|member| member.instance != Some(instance)) && !removed(Guard::StrangerCounts)
     }
 
     /// Whether this node's vote can make a leader. Learners and strangers follow; they never campaign.

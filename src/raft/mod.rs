@@ -70,6 +70,7 @@ mod replication;
 use std::sync::Arc;
 
 use crate::base::{Entry, HardState, InstanceId, LogIndex, Moment, NodeId, PersistSeq, Random, Role, Term};
+use crate::guard::{Guard, removed};
 
 use agreement::Agreement;
 pub use agreement::{Check, StateDigest};
@@ -167,6 +168,9 @@ impl Raft {
             repair,
             agreement: Agreement::default(),
         };
+        if removed(Guard::RestartCommitsAll) {
+            raft.commit = raft.log.last_index();
+        }
         if !raft.membership.is_alone() {
             raft.reset_election_deadline(now);
         }
@@ -336,7 +340,12 @@ impl Raft {
     /// Sends what promises that the log up to `up_to`, the current term and the vote are durable: now if they are,
     /// else with the persist that makes them so.
     fn send_when_durable(&mut self, now: Moment, up_to: LogIndex, message: Message, out: &mut Outputs) {
-        if self.durability.covers(up_to, self.hard_state) {
+        let waits_in_vain = match message.body {
+            Body::Vote { .. } => removed(Guard::VoteRequestBeforeDurable),
+            Body::VoteReply { .. } => removed(Guard::VoteBeforeDurable),
+            _ => removed(Guard::AckBeforeDurable),
+        };
+        if waits_in_vain || self.durability.covers(up_to, self.hard_state) {
             out.send.push(message);
         } else {
             self.queue_persist(now, Vec::new(), Some(message), out);

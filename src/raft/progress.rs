@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::base::{InstanceId, LogIndex, Member, Moment};
+use crate::guard::{Guard, removed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -58,7 +59,7 @@ impl Progress {
 
     /// Whether what the peer says counts: it speaks from the directory that the log has recorded for it.
     pub fn counts(&self, member: &Member) -> bool {
-        self.instance.is_some() && self.instance == member.instance
+        self.instance.is_some() && (self.instance == member.instance || removed(Guard::StrangerCounts))
     }
 
     /// Goes back to finding out where the logs agree, from `next` on; all that was under way is given up.

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use super::{Outputs, Raft, ReadId, ReadReady, State, quorum};
 use crate::base::LogIndex;
+use crate::guard::{Guard, removed};
 
 /// Reads that wait for their round, oldest first.
 pub(super) type Reads = VecDeque<Pending>;
@@ -27,7 +28,8 @@ impl Raft {
             return;
         };
         leading.round += 1;
-        let index = self.commit.max(leading.first_index);
+        let floor = if removed(Guard::ReadBeforeNoop) { LogIndex::ZERO } else { leading.first_index };
+        let index = self.commit.max(floor);
         leading.reads.push_back(Pending { id, round: leading.round, index });
         self.send_heartbeats(out);
         self.maybe_finish_reads(out);
@@ -36,7 +38,8 @@ impl Raft {
     /// Hands out the reads whose round a majority has echoed, once an own-term entry is committed.
     pub(super) fn maybe_finish_reads(&mut self, out: &mut Outputs) {
         let State::Leader(leading) = &mut self.state else { return };
-        if leading.reads.is_empty() || self.commit < leading.first_index {
+        let has_committed = self.commit >= leading.first_index || removed(Guard::ReadBeforeNoop);
+        if leading.reads.is_empty() || !has_committed {
             return;
         }
         let echoed = quorum::reached(self.membership.current(), |member| {
@@ -45,6 +48,7 @@ impl Raft {
             }
             leading.peers.get(&member.id).filter(|progress| progress.counts(member)).map(|progress| progress.round)
         });
+        let echoed = if removed(Guard::ReadWithoutQuorum) { Some(leading.round) } else { echoed };
         let Some(echoed) = echoed else { return };
         while leading.reads.front().is_some_and(|read| read.round <= echoed) {
             let read = leading.reads.pop_front().expect("there is a first read");

@@ -37,6 +37,7 @@ use std::ops::Bound;
 use super::{Body, Damage, MissingEntry, Outputs, Raft, State, quorum};
 use crate::base::limits::{REFILL_ENTRIES_MAX, REFILL_WAITING_MAX};
 use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Members, Moment, NodeId, Term};
+use crate::guard::{Guard, removed};
 
 use super::log::cut;
 
@@ -175,7 +176,7 @@ impl Raft {
 
     /// Whether this node's vote can count at all: with entries missing it can't say how far its log goes.
     pub(super) fn may_vote(&self) -> bool {
-        self.repair.missing.is_empty()
+        self.repair.missing.is_empty() || removed(Guard::VoteWithMissing)
     }
 
     /// Whether this node may ask for votes. An empty log that is suspect is not that of a new node, and forms no cluster;
@@ -351,7 +352,8 @@ impl Raft {
             return; // its own entries are committed or on their way; others hold them
         }
         let never = |(index, missing): &(&LogIndex, &Missing)| {
-            **index > self.commit && missing.offered.is_none() && !self.may_be_committed(missing)
+            let cut = !self.may_be_committed(missing) || removed(Guard::LostEntryCut) && self.is_lost(missing);
+            **index > self.commit && missing.offered.is_none() && cut
         };
         let Some(from) = self.repair.missing.iter().find(never).map(|(index, _)| *index) else { return };
         self.repair.end_uncertain = true;
@@ -404,6 +406,8 @@ impl Raft {
             return false;
         }
         let beyond = |(of, barrier): (Term, LogIndex)| of == term && barrier <= self.verified.min(self.held_index());
-        matches!(self.state, State::Leader(_)) || self.repair.barrier.is_some_and(beyond)
+        removed(Guard::EndSettledEarly)
+            || matches!(self.state, State::Leader(_))
+            || self.repair.barrier.is_some_and(beyond)
     }
 }

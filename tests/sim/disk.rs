@@ -64,6 +64,8 @@ struct State {
     durable: Names,
     /// Changes of `live` that are not in `durable`, each with its folder.
     unsynced_names: Vec<(String, NameChange)>,
+    /// Files that may have something to sync.
+    dirty_files: BTreeSet<usize>,
     process: u64,
     rates: DiskRates,
     faults: DiskFaults,
@@ -132,6 +134,7 @@ impl SimDisk {
             live: Names::new(),
             durable: Names::new(),
             unsynced_names: Vec::new(),
+            dirty_files: BTreeSet::new(),
             process: 0,
             rates: DiskRates::default(),
             faults: DiskFaults::default(),
@@ -203,11 +206,15 @@ impl SimDisk {
     /// Whether anything that was written to the log or the term file is not durable: after an acknowledgement nothing
     /// may be.
     pub fn unsynced_log(&self) -> Option<String> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        let State { files, dirty_files, .. } = &mut *state;
+        dirty_files.retain(|file| !files[*file].dirty.is_empty());
+        if state.dirty_files.is_empty() {
+            return None;
+        }
         let owed = |name: &str| name == "term" || name.ends_with(".seg");
-        let is_owed = |(name, node): &(&String, &Node)| match node {
-            Node::File(file) => owed(name) && !state.files[*file].dirty.is_empty(),
-            Node::Folder => false,
+        let is_owed = |(name, node): &(&String, &Node)| {
+            owed(name) && as_file(node).is_some_and(|file| state.dirty_files.contains(&file))
         };
         state.live.iter().find(is_owed).map(|(name, _)| name.clone())
     }
@@ -601,6 +608,7 @@ impl DiskFile for AttachedFile {
         }
         state.bytes += grows;
         state.files[self.file].write(start, bytes);
+        state.dirty_files.insert(self.file);
         let rate = state.rates.write_astray;
         if rate > 0 && grows == 0 && start.is_multiple_of(SECTOR_BYTES) && state.random.happens(rate) {
             state.go_astray(self.file, start, bytes);

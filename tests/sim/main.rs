@@ -46,9 +46,10 @@ fn main() -> ExitCode {
     match Wanted::read(&arguments) {
         Ok(Wanted::One(seed)) => runs::one(seed),
         Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, twice),
+        Ok(Wanted::Mutants { seeds, from }) => runs::mutants(seeds, from),
         Ok(Wanted::List) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{why}\nusage: sim [--seed S | --seeds N [--from S]]");
+            eprintln!("{why}\nusage: sim [--seed S | [--mutants] --seeds N [--from S]]");
             ExitCode::FAILURE
         }
     }
@@ -60,6 +61,11 @@ enum Wanted {
         seeds: u64,
         from: u64,
         twice: bool,
+    },
+    /// Each guard is taken away in turn, and at most so many seeds are asked to notice.
+    Mutants {
+        seeds: u64,
+        from: u64,
     },
     /// What tools that list tests ask of every test program.
     List,
@@ -79,6 +85,9 @@ impl Wanted {
             return Ok(Wanted::One(seed));
         }
         let from = number("--from")?.unwrap_or(0);
+        if arguments.iter().any(|argument| argument == "--mutants") {
+            return Ok(Wanted::Mutants { seeds: number("--seeds")?.unwrap_or(100), from });
+        }
         Ok(match number("--seeds")? {
             Some(seeds) => Wanted::Many { seeds, from, twice: false },
             None => Wanted::Many { seeds: TEST_SEEDS, from, twice: true },

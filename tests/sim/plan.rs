@@ -143,7 +143,7 @@ impl Plan {
         let election_ms = heartbeat_ms * random.within(3, 5);
         let clients = random.within(5, 8) as usize;
         // As many requests a second in all, whoever asks them.
-        let think_mean = clients as u64 * SECOND / random.within(90, 130);
+        let think_mean = clients as u64 * SECOND / random.within(60, 90);
         let nemeses = draw_nemeses(random);
         let damages = nemeses.iter().any(|nemesis| nemesis.damages());
         Plan {

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use raftkv::guard;
+
 use super::checkers::{Verdict, Violation};
 use super::faults::Tally;
 use super::trace::Readers;
@@ -64,6 +66,39 @@ struct Total {
     elections: u64,
     tally: Tally,
     hash: u64,
+}
+
+/// Takes each guard away in turn and counts how many seeds it takes until one notices.
+pub fn mutants(seeds: u64, from: u64) -> ExitCode {
+    keep_panics();
+    let next = AtomicU64::new(0);
+    let missed = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(guard) = guard::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    guard::remove(Some(*guard));
+                    let caught =
+                        (from..from + seeds).find_map(|seed| Some((seed, run(seed, Readers::None).verdict.err()?)));
+                    guard::remove(None);
+                    match caught {
+                        Some((seed, violation)) => {
+                            let (after, what) = (seed - from + 1, violation.to_string());
+                            let what: String = what.lines().next_back().unwrap_or_default().chars().take(150).collect();
+                            println!("{:<28} {after:>4} seeds  {}: {what}", format!("{guard:?}"), violation.property);
+                        }
+                        None => {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                            println!("{:<28} MISSED by {seeds} seeds", format!("{guard:?}"));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner();
+    println!("{} of {} caught", guard::ALL.len() as u64 - missed, guard::ALL.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs `seeds` seeds from `from` on. `twice`: each is run again, and must do the same.

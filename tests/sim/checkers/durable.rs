@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use raftkv::base::{HardState, InstanceId, LogIndex, Members, NodeId, Term};
-use raftkv::raft::Persist;
 
 use super::{Verdict, ensure};
 
@@ -45,16 +44,12 @@ impl Shadow {
         self.pending.push((index, term));
     }
 
-    pub fn on_persisted(&mut self, persists: &[Persist]) {
-        for persist in persists {
-            for entry in &persist.entries {
-                replace_from(&mut self.durable, entry.index, entry.term);
-            }
-            self.pending.drain(..persist.entries.len());
-            if let Some(state) = persist.hard_state {
-                self.hard_state = state;
-            }
+    /// The first `entries` of what is pending are durable, and the term and vote.
+    pub fn on_persisted(&mut self, entries: usize, hard_state: Option<HardState>) {
+        for (index, term) in self.pending.drain(..entries) {
+            replace_from(&mut self.durable, index, term);
         }
+        self.hard_state = hard_state.unwrap_or(self.hard_state);
     }
 
     fn holds(&self, index: LogIndex, term: Term) -> bool {
