@@ -165,7 +165,9 @@ impl Replica {
     pub fn end_turn(&mut self, now: Moment, effects: &mut Effects) {
         // Before anything is proposed: the same turn may have replaced entries and then won an election.
         if let Some(from) = self.out.truncated_from.take() {
-            self.waiting.on_truncated(from);
+            if !removed(Guard::ReplyByIndex) {
+                self.waiting.on_truncated(from);
+            }
             if removed(Guard::ReplacedIsFailed) {
                 for waiter in self.waiting.take_superseded(LogIndex::ZERO, Term(u64::MAX)) {
                     reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);

@@ -32,6 +32,8 @@ pub enum Speech {
 pub struct Client {
     pub random: Random,
     speech: Speech,
+    /// It asks nothing but reads, so that nothing of its own holds them up.
+    only_reads: bool,
     /// The open connection.
     conn: Option<u32>,
     asked: VecDeque<Asked>,
@@ -76,10 +78,12 @@ pub enum Parcel {
 
 impl Client {
     pub fn new(mut random: Random) -> Client {
+        let only_reads = random.below(4) == 0;
         let speech = if random.below(4) == 0 { Speech::Lines } else { Speech::Frames };
         Client {
             random,
             speech,
+            only_reads,
             conn: None,
             asked: VecDeque::new(),
             next: 0,
@@ -96,9 +100,9 @@ impl Client {
         let key = keys[self.random.index(keys.len())].clone();
         match self.random.below(100) {
             _ if writes => self.draw_put(who, key, value_bytes_max),
-            0..54 => self.draw_put(who, key, value_bytes_max),
-            54..66 => Request::Write(Operation::Delete { key }),
-            66..94 => Request::Get { key, revision: None },
+            0..64 if !self.only_reads => self.draw_put(who, key, value_bytes_max),
+            64..80 if !self.only_reads => Request::Write(Operation::Delete { key }),
+            0..94 => Request::Get { key, revision: None },
             _ => {
                 let after = (self.random.below(2) == 0).then_some(key);
                 let limit = self.random.within(1, 3) as usize;

@@ -1,8 +1,8 @@
 //! A disk in memory that forgets, lies, fails and rots as a real one does, quickly and by chance.
 //!
 //! It keeps each file once, as a process reads it (the page cache), and beside it how to undo what has not reached the
-//! medium yet. A sync throws the undo away, a loss of power uses it. So a write costs a copy of what it replaces, a sync
-//! next to nothing, and only the rare loss of power looks at sectors.
+//! medium yet. A sync throws the undo away, a loss of power uses it. So a write costs a copy of its bytes, none if they
+//! are zeros, a sync next to nothing, and only the rare loss of power looks at sectors.
 //!
 //! | what | how |
 //! |---|---|
@@ -93,10 +93,12 @@ enum NameChange {
     Remove(String),
 }
 
+/// Bytes as a process reads them, by page; a page of zeros is none.
 #[derive(Default)]
 struct File {
-    live: Vec<u8>,
-    durable_len: usize,
+    length: usize,
+    pages: Vec<Option<Page>>,
+    durable_length: usize,
     /// What the next sync makes durable.
     dirty: Vec<Undo>,
     /// Older than all of `dirty`: what a failed sync has left in the cache as if it was clean.
@@ -109,17 +111,31 @@ struct File {
     outlived: bool,
 }
 
-/// Bytes that were at a place before they were written over.
+const PAGE_BYTES: usize = 4096;
+const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
+
+type Page = Box<[u8; PAGE_BYTES]>;
+
+static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+
+/// Some sectors of a page as they were before, or, of what went astray, as they are at the medium.
 struct Undo {
-    offset: usize,
-    bytes: Vec<u8>,
-    /// Bytes written, some of them perhaps behind the old end.
-    length: usize,
+    page: usize,
+    bytes: Option<Page>,
+    /// Bit *i*: sector *i* of the page.
+    sectors: u8,
 }
 
 impl Undo {
-    fn sectors(&self) -> std::ops::RangeInclusive<usize> {
-        self.offset / SECTOR_BYTES..=(self.offset + self.length.max(1) - 1) / SECTOR_BYTES
+    /// Numbered within the file.
+    fn sectors(&self) -> impl Iterator<Item = usize> {
+        let (first, sectors) = (self.page * PAGE_SECTORS, self.sectors);
+        (0..PAGE_SECTORS).filter(move |sector| sectors & 1 << sector != 0).map(move |sector| first + sector)
+    }
+
+    fn sector(&self, sector: usize) -> &[u8] {
+        let start = sector % PAGE_SECTORS * SECTOR_BYTES;
+        &self.bytes.as_ref().map_or(&ZEROS, |page| &**page)[start..start + SECTOR_BYTES]
     }
 }
 
@@ -223,12 +239,12 @@ impl SimDisk {
     pub fn flip_bit(&self, random: &mut Random) -> Option<String> {
         let mut state = self.state.lock();
         let (name, file) = state.any_log_file(random)?;
-        let place = random.index(state.files[file].live.len());
+        let place = random.index(state.files[file].length);
         let target = &mut state.files[file];
         if target.is_unsynced(place / SECTOR_BYTES) {
             return None;
         }
-        target.live[place] ^= 1 << random.below(8);
+        target.page_mut(place / PAGE_BYTES)[place % PAGE_BYTES] ^= 1 << random.below(8);
         state.faults.bits_flipped += 1;
         Some(format!("{name}, byte {place}"))
     }
@@ -237,7 +253,7 @@ impl SimDisk {
     pub fn break_sector(&self, random: &mut Random) -> Option<String> {
         let mut state = self.state.lock();
         let (name, file) = state.any_log_file(random)?;
-        let sector = random.index(state.files[file].live.len().div_ceil(SECTOR_BYTES));
+        let sector = random.index(state.files[file].length.div_ceil(SECTOR_BYTES));
         state.files[file].bad.insert(sector);
         Some(format!("{name}, sector {sector}"))
     }
@@ -266,7 +282,7 @@ impl State {
             Node::File(file) if name == "term" || name.ends_with(".seg") => Some((name, *file)),
             _ => None,
         });
-        let files: Vec<(&String, usize)> = files.filter(|(_, file)| !self.files[*file].live.is_empty()).collect();
+        let files: Vec<(&String, usize)> = files.filter(|(_, file)| self.files[*file].length > 0).collect();
         if files.is_empty() {
             return None;
         }
@@ -282,7 +298,7 @@ impl State {
                 *file = File::default();
             }
         }
-        self.bytes = self.files.iter().map(|file| file.live.len() as u64).sum();
+        self.bytes = self.files.iter().map(|file| file.length as u64).sum();
     }
 
     fn change_name(&mut self, change: NameChange) {
@@ -337,28 +353,73 @@ fn apply(names: &mut Names, change: &NameChange) {
 impl File {
     fn is_unsynced(&self, sector: usize) -> bool {
         let all = [&self.dirty, &self.forgotten, &self.astray];
-        all.into_iter().flatten().any(|undo| undo.sectors().contains(&sector))
+        all.into_iter().flatten().any(|undo| undo.sectors().any(|written| written == sector))
+    }
+
+    fn page(&self, page: usize) -> &[u8; PAGE_BYTES] {
+        self.pages.get(page).and_then(Option::as_ref).map_or(&ZEROS, |page| page)
+    }
+
+    fn page_mut(&mut self, page: usize) -> &mut [u8; PAGE_BYTES] {
+        if self.pages.len() <= page {
+            self.pages.resize_with(page + 1, || None);
+        }
+        self.pages[page].get_or_insert_with(|| Box::new(ZEROS))
+    }
+
+    fn set_sector(&mut self, sector: usize, bytes: &[u8]) {
+        let start = sector % PAGE_SECTORS * SECTOR_BYTES;
+        self.page_mut(sector / PAGE_SECTORS)[start..start + SECTOR_BYTES].copy_from_slice(bytes);
+    }
+
+    /// False: the file ends before.
+    fn read(&self, offset: usize, buffer: &mut [u8]) -> bool {
+        if offset + buffer.len() > self.length {
+            return false;
+        }
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let (page, start) = (at / PAGE_BYTES, at % PAGE_BYTES);
+            let length = rest.len().min(PAGE_BYTES - start);
+            let (part, behind) = rest.split_at_mut(length);
+            part.copy_from_slice(&self.page(page)[start..start + length]);
+            (at, rest) = (at + length, behind);
+        }
+        true
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+        let (mut at, mut rest) = (offset, bytes);
+        self.length = self.length.max(offset + bytes.len());
+        while !rest.is_empty() {
+            let (page, start) = (at / PAGE_BYTES, at % PAGE_BYTES);
+            let (part, behind) = rest.split_at(rest.len().min(PAGE_BYTES - start));
+            self.write_page(page, start, part);
+            (at, rest) = (at + part.len(), behind);
         }
-        let end = offset + bytes.len();
-        let old_end = end.min(self.live.len());
-        let old = if offset < old_end { self.live[offset..old_end].to_vec() } else { Vec::new() };
-        if offset >= self.live.len() {
-            self.live.resize(offset, 0);
-            self.live.extend_from_slice(bytes);
-        } else {
-            if end > self.live.len() {
-                self.live.resize(end, 0);
+    }
+
+    fn write_page(&mut self, page: usize, start: usize, part: &[u8]) {
+        if self.pages.len() <= page {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let is_whole = part.len() == PAGE_BYTES;
+        let zeros = is_whole && part == ZEROS;
+        let fresh = match (zeros, is_whole) {
+            (true, _) => None,
+            (false, true) => Some(Box::new(<[u8; PAGE_BYTES]>::try_from(part).expect("it is whole"))),
+            (false, false) => {
+                let mut copy = self.pages[page].clone().unwrap_or_else(|| Box::new(ZEROS));
+                copy[start..start + part.len()].copy_from_slice(part);
+                Some(copy)
             }
-            self.live[offset..end].copy_from_slice(bytes);
-        }
-        let undo = Undo { offset, bytes: old, length: bytes.len() };
+        };
+        let bytes = std::mem::replace(&mut self.pages[page], fresh);
+        let sectors = start / SECTOR_BYTES..=(start + part.len() - 1) / SECTOR_BYTES;
+        let undo = Undo { page, bytes, sectors: sectors.map(|sector| 1 << sector).sum() };
         if !self.bad.is_empty() {
-            self.bad.retain(|sector| !undo.sectors().contains(sector));
+            let written: BTreeSet<usize> = undo.sectors().collect();
+            self.bad.retain(|sector| !written.contains(sector));
         }
         self.dirty.push(undo);
     }
@@ -366,74 +427,63 @@ impl File {
     fn sync(&mut self) {
         if !self.forgotten.is_empty() || !self.astray.is_empty() {
             let written: BTreeSet<usize> = self.dirty.iter().flat_map(Undo::sectors).collect();
-            for list in [&mut self.forgotten, &mut self.astray] {
-                *list =
-                    list.drain(..).flat_map(by_sector).filter(|old| !written.contains(old.sectors().start())).collect();
+            for undo in self.forgotten.iter_mut().chain(&mut self.astray) {
+                for sector in undo.sectors().filter(|sector| written.contains(sector)).collect::<Vec<_>>() {
+                    undo.sectors &= !(1 << (sector % PAGE_SECTORS));
+                }
             }
         }
         self.dirty.clear();
-        self.durable_len = self.live.len();
+        self.durable_length = self.length;
     }
 
-    /// `mode`: most of the time chance is asked for each sector; else all or nothing is the rule.
+    /// `mode`: mostly chance is asked for each sector; else all or nothing is the rule.
     fn lose_power(&mut self, mode: u64, random: &mut Random, faults: &mut DiskFaults) {
         self.outlived = false;
         if self.dirty.is_empty() && self.forgotten.is_empty() && self.astray.is_empty() {
             return;
         }
-        let mut touched: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let lying: BTreeSet<usize> = self.forgotten.iter().chain(&self.astray).flat_map(Undo::sectors).collect();
-        for sector in self.forgotten.iter().chain(&self.dirty).chain(&self.astray).flat_map(Undo::sectors) {
-            let (start, end) = (sector * SECTOR_BYTES, self.live.len().min((sector + 1) * SECTOR_BYTES));
-            touched.entry(sector).or_insert_with(|| self.live[start.min(end)..end].to_vec());
-        }
-        let grown = self.live.len();
-        for undo in self.forgotten.drain(..).chain(self.dirty.drain(..)).rev() {
-            self.live[undo.offset..undo.offset + undo.bytes.len()].copy_from_slice(&undo.bytes);
-            let beyond = undo.offset + undo.bytes.len()..(undo.offset + undo.length).min(self.live.len());
-            self.live[beyond].fill(0);
-        }
-        for undo in self.astray.drain(..) {
-            let end = self.live.len().min(undo.offset + undo.bytes.len());
-            self.live[undo.offset..end].copy_from_slice(&undo.bytes[..end - undo.offset]);
-        }
-        let keeps_length = mode != 0 && random.below(2) == 0;
-        let (mut kept, mut lost) = (0, 0);
-        for (sector, bytes) in touched {
+        let astray = std::mem::take(&mut self.astray);
+        // What a failed sync left, or what went astray, does not reach the medium now either.
+        let lying: BTreeSet<usize> = self.forgotten.iter().chain(&astray).flat_map(Undo::sectors).collect();
+        let mut kept: Vec<(usize, Vec<u8>)> = Vec::new();
+        let written: BTreeSet<usize> = self.dirty.iter().flat_map(Undo::sectors).collect();
+        let mut lost = lying.len() as u64;
+        for sector in written.difference(&lying) {
             let keep = match mode {
                 0 => false,
                 1 => true,
                 _ => random.below(2) == 0,
             };
-            // What a failed sync left, or what went astray, does not reach the medium now either.
-            if keep && !lying.contains(&sector) {
-                kept += 1;
-                self.live[sector * SECTOR_BYTES..sector * SECTOR_BYTES + bytes.len()].copy_from_slice(&bytes);
-            } else {
-                lost += 1;
+            let start = sector % PAGE_SECTORS * SECTOR_BYTES;
+            match keep {
+                true => kept.push((*sector, self.page(sector / PAGE_SECTORS)[start..start + SECTOR_BYTES].to_vec())),
+                false => lost += 1,
             }
         }
-        if grown > self.durable_len && !keeps_length {
-            self.live.truncate(self.durable_len);
+        let undone: Vec<Undo> = self.forgotten.drain(..).chain(self.dirty.drain(..)).rev().collect();
+        for undo in undone.iter().chain(&astray) {
+            undo.sectors().for_each(|sector| self.set_sector(sector, undo.sector(sector)));
         }
-        self.durable_len = self.live.len();
+        kept.iter().for_each(|(sector, bytes)| self.set_sector(*sector, bytes));
+        // A length that was not synced may be there, with zeros where nothing was kept.
+        if mode == 0 || random.below(2) == 0 {
+            self.truncate(self.durable_length);
+        }
+        self.durable_length = self.length;
         faults.sectors_lost += lost;
-        faults.writes_torn += u64::from(kept > 0 && lost > 0);
+        faults.writes_torn += u64::from(!kept.is_empty() && lost > 0);
     }
-}
 
-/// The same undo, a sector at a time.
-fn by_sector(undo: Undo) -> Vec<Undo> {
-    let mut parts = Vec::new();
-    let mut at = undo.offset;
-    let end = undo.offset + undo.length;
-    while at < end {
-        let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
-        let (from, to) = ((at - undo.offset).min(undo.bytes.len()), (next - undo.offset).min(undo.bytes.len()));
-        parts.push(Undo { offset: at, bytes: undo.bytes[from..to].to_vec(), length: next - at });
-        at = next;
+    fn truncate(&mut self, length: usize) {
+        if length < self.length {
+            self.length = length;
+            self.pages.truncate(length.div_ceil(PAGE_BYTES));
+            if !length.is_multiple_of(PAGE_BYTES) {
+                self.page_mut(length / PAGE_BYTES)[length % PAGE_BYTES..].fill(0);
+            }
+        }
     }
-    parts
 }
 
 struct Attached {
@@ -517,7 +567,7 @@ impl Disk for Attached {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.change(name)?;
         let file = state.file_named(name).ok_or_else(|| not_found(name))?;
-        state.bytes -= state.files[file].live.len() as u64;
+        state.bytes -= state.files[file].length as u64;
         state.change_name(NameChange::Remove(name.to_string()));
         Ok(())
     }
@@ -568,10 +618,9 @@ impl DiskFile for AttachedFile {
         }
         let file = &mut state.files[self.file];
         let start = usize::try_from(offset).expect("files are small here");
-        let Some(bytes) = file.live.get(start..start + buffer.len()) else {
+        if !file.read(start, buffer) {
             return Err(error(io::ErrorKind::UnexpectedEof, "the file ends before", &self.name));
-        };
-        buffer.copy_from_slice(bytes);
+        }
         let sectors = start / SECTOR_BYTES..=(start + buffer.len().max(1) - 1) / SECTOR_BYTES;
         let unreadable = file.bad.range(sectors).next().copied();
         let outlived = std::mem::take(&mut file.outlived);
@@ -594,13 +643,13 @@ impl DiskFile for AttachedFile {
             Err(true) => {
                 // The kernel copies in order: some of the beginning is in the cache.
                 let written = state.random.index(bytes.len() + 1);
-                let before = state.files[self.file].live.len() as u64;
+                let before = state.files[self.file].length as u64;
                 state.files[self.file].write(start, &bytes[..written]);
-                state.bytes += state.files[self.file].live.len() as u64 - before;
+                state.bytes += state.files[self.file].length as u64 - before;
                 return Err(error(io::ErrorKind::Other, OFF, &self.name));
             }
         }
-        let length = state.files[self.file].live.len();
+        let length = state.files[self.file].length;
         let grows = (start + bytes.len()).saturating_sub(length) as u64;
         if grows > 0 && state.bytes + grows > state.capacity_bytes {
             state.faults.refused_full += 1;
@@ -640,23 +689,27 @@ impl DiskFile for AttachedFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state()?.files[self.file].live.len() as u64)
+        Ok(self.state()?.files[self.file].length as u64)
     }
 }
 
 impl State {
     /// What was just written is in the cache; at the medium it lies elsewhere in the same file.
     fn go_astray(&mut self, file: usize, start: usize, bytes: &[u8]) {
-        let sectors = self.files[file].live.len() / SECTOR_BYTES;
-        let target = self.random.index(sectors) * SECTOR_BYTES;
         let target_file = &mut self.files[file];
-        let length = bytes.len().min(target_file.live.len() - target);
-        if target == start || length == 0 {
+        let pages = bytes.len() / PAGE_BYTES;
+        let target = self.random.index(target_file.length / PAGE_BYTES);
+        if target == start / PAGE_BYTES || pages == 0 || !start.is_multiple_of(PAGE_BYTES) {
             return;
         }
-        let undo = target_file.dirty.pop().expect("it was just written");
-        target_file.forgotten.push(undo);
-        target_file.astray.push(Undo { offset: target, bytes: bytes[..length].to_vec(), length });
+        let written = target_file.dirty.split_off(target_file.dirty.len() - pages);
+        target_file.forgotten.extend(written);
+        for (i, part) in bytes.chunks_exact(PAGE_BYTES).enumerate() {
+            if (target + i + 1) * PAGE_BYTES <= target_file.length {
+                let bytes = Some(Box::new(<[u8; PAGE_BYTES]>::try_from(part).expect("it is whole")));
+                target_file.astray.push(Undo { page: target + i, bytes, sectors: u8::MAX });
+            }
+        }
         self.faults.writes_astray += 1;
     }
 }

@@ -29,6 +29,7 @@ faults! {
     PartitionRolling "partition, rolling",
     Clogged "link clogged, opened later",
     Killed "process killed",
+    KilledVoting "process killed while it makes a vote durable",
     Restarted "process restarted",
     Paused "process paused beyond an election timeout",
     ClockDrifted "clock drifts",

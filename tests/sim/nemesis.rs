@@ -138,7 +138,7 @@ impl World {
         if all.len() < 2 {
             return;
         }
-        let lasts = self.random.skewed(100 * MILLI, 8 * SECOND);
+        let lasts = self.random.skewed(50 * MILLI, self.plan.lasts_max);
         let pairs = match nemesis {
             Nemesis::Split => {
                 self.tally.count(Fault::PartitionSymmetric);
@@ -169,7 +169,7 @@ impl World {
     /// Cuts one node off, then the next, until all had their turn.
     fn roll(&mut self, at: usize) {
         let others: Vec<usize> = (0..self.plan.nodes).filter(|other| *other != at).collect();
-        let lasts = self.random.skewed(200 * MILLI, 2 * SECOND);
+        let lasts = self.random.skewed(100 * MILLI, self.plan.lasts_max.min(2 * SECOND));
         let pairs = across(&[at], &others);
         self.block(&pairs);
         self.heal_after(lasts, Healing::Unblock(pairs));
@@ -187,7 +187,7 @@ impl World {
                 }
                 self.tally.count(Fault::Clogged);
                 self.clog(from, to);
-                let lasts = self.random.skewed(50 * MILLI, 4 * SECOND);
+                let lasts = self.random.skewed(50 * MILLI, self.plan.lasts_max);
                 self.heal_after(lasts, Healing::Unclog { from, to });
             }
         }
@@ -200,11 +200,22 @@ impl World {
         self.schedule(delay, Event::Restart { at, epoch });
     }
 
+    /// Somewhere between the beginning of a write and its end, or of a start.
+    pub fn on_shot(&mut self, at: usize) {
+        self.tally.count(Fault::KilledVoting);
+        self.trace.note(self.now, at + 1, Kind::Kill, 1, format_args!("killed while it makes its vote durable"));
+        self.kill(at);
+        if self.random.below(2) == 0 {
+            self.nodes[at].disk.lose_power();
+        }
+        self.restart_after(at, MILLI / 10, 20 * MILLI);
+    }
+
     fn kill_for_a_while(&mut self, at: usize) {
         self.tally.count(Fault::Killed);
         self.trace.note(self.now, at + 1, Kind::Kill, 0, format_args!("killed"));
         self.kill(at);
-        self.restart_after(at, 20 * MILLI, 5 * SECOND);
+        self.restart_after(at, MILLI, self.plan.lasts_max);
     }
 
     fn pause(&mut self, at: usize) {

@@ -23,7 +23,7 @@ use raftkv::node::consensus::{AfterTurn, Consensus, ConsensusEvent};
 use raftkv::node::exits::Exits;
 use raftkv::node::replica::{Replica, ReplicaConfig};
 use raftkv::node::wal::{WalEvent, WalWork};
-use raftkv::raft;
+use raftkv::raft::{self, Persist};
 
 use super::chance::{Chance, Delay};
 use super::checkers::{Verdict, durable, memory, recovery, state};
@@ -637,7 +637,14 @@ impl World {
         if wal.persists().is_empty() {
             wal.before_sleep(&mut exits);
         } else {
-            running.wal_busy_until = Some(disk_due + self.plan.delays.persist.draw(&mut self.random));
+            let until = disk_due + self.plan.delays.persist.draw(&mut self.random);
+            let votes = |persist: &Persist| persist.hard_state.is_some_and(|state| state.vote.is_some());
+            let is_target = self.plan.dies_voting > 0 && wal.persists().iter().any(votes);
+            running.wal_busy_until = Some(until);
+            if is_target && self.faults_are_on && self.random.happens(self.plan.dies_voting) {
+                let (due, epoch) = (self.random.within(self.now, until), self.nodes[at].epoch);
+                self.schedule_at(due, Event::Shot { at, epoch });
+            }
         }
         Ok(())
     }

@@ -132,6 +132,10 @@ pub struct Plan {
     /// Which of them this seed has, and the mean time between two.
     pub nemeses: Vec<Nemesis>,
     pub nemesis_every: Time,
+    /// How long a partition, or the time until a restart, lasts at most.
+    pub lasts_max: Time,
+    /// How often a node is killed while it makes a vote durable.
+    pub dies_voting: PerMillion,
     /// Nodes, counted from 0, whose directories may be damaged.
     pub damaged: BTreeSet<usize>,
 }
@@ -139,11 +143,13 @@ pub struct Plan {
 impl Plan {
     pub fn draw(random: &mut Random) -> Plan {
         let nodes = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.index(13)];
-        let heartbeat_ms = [50, 100, 100, 150][random.index(4)];
+        let heartbeat_ms = [50, 100, 150, 200][random.index(4)];
         let election_ms = heartbeat_ms * random.within(3, 5);
+        // Close together, elections are split often.
+        let election_max_ms = if random.below(4) == 0 { election_ms * 11 / 10 } else { 2 * election_ms };
         let clients = random.within(5, 8) as usize;
         // As many requests a second in all, whoever asks them.
-        let think_mean = clients as u64 * SECOND / random.within(60, 90);
+        let think_mean = clients as u64 * SECOND / random.within(60, 70);
         let nemeses = draw_nemeses(random);
         let damages = nemeses.iter().any(|nemesis| nemesis.damages());
         Plan {
@@ -156,11 +162,11 @@ impl Plan {
             client_patience: random.within(500, 4000) * MILLI,
             heartbeat: Duration::from_millis(heartbeat_ms),
             election_timeout_min: Duration::from_millis(election_ms),
-            election_timeout_max: Duration::from_millis(2 * election_ms),
+            election_timeout_max: Duration::from_millis(election_max_ms),
             persist_stall: Duration::from_millis(random.within(800, 2000)),
             request_timeout: Duration::from_millis(random.within(400, 3000)),
             segment_bytes: [64, 128, 256][random.index(3)] * 1024,
-            log_memory_bytes_max: random.skewed(2 * 1024, 256 * 1024) as usize,
+            log_memory_bytes_max: random.skewed(16 * 1024, 512 * 1024) as usize,
             uncommitted_bytes_max: random.skewed(4 * 1024, 1024 * 1024) as usize,
             append_bytes_max: random.skewed(1024, 128 * 1024) as usize,
             window_bytes_max: random.skewed(4 * 1024, 1024 * 1024) as usize,
@@ -168,7 +174,10 @@ impl Plan {
             requests_max: random.skewed(8, 1024) as usize,
             network: draw_network(random, !nemeses.is_empty()),
             delays: draw_delays(random),
-            nemesis_every: random.skewed(SECOND, 6 * SECOND),
+            // Some worlds never come to rest.
+            nemesis_every: random.skewed(SECOND / 4, 6 * SECOND),
+            lasts_max: random.skewed(SECOND / 4, 8 * SECOND),
+            dies_voting: if nemeses.is_empty() { 0 } else { [0, 0, 50_000, 300_000][random.index(4)] },
             damaged: if damages { draw_damaged(random, nodes) } else { BTreeSet::new() },
             nemeses,
         }
@@ -179,6 +188,8 @@ fn draw_nemeses(random: &mut Random) -> Vec<Nemesis> {
     match random.below(16) {
         0 => Vec::new(),
         1..=4 => Nemesis::ALL.to_vec(),
+        // Only what makes leaders come and go.
+        5..=7 => vec![Nemesis::Split, Nemesis::OneWay, Nemesis::Bridge, Nemesis::Clog, Nemesis::Kill, Nemesis::Pause],
         _ => Nemesis::ALL.into_iter().filter(|_| random.below(5) < 2).collect(),
     }
 }
@@ -192,7 +203,7 @@ fn draw_network(random: &mut Random, faults: bool) -> NetworkPlan {
             _ => random.skewed(100, max) as PerMillion,
         }
     };
-    let (lose, overtake, repeat, delay_long) = (rate(50_000), rate(100_000), rate(50_000), rate(20_000));
+    let (lose, overtake, repeat, delay_long) = (rate(100_000), rate(100_000), rate(50_000), rate(50_000));
     let high = low * random.within(2, 4);
     let delay = Delay { low, high, tail_rate: 5_000, tail_high: high * 10 };
     NetworkPlan { delay, lose, overtake, repeat, delay_long }
@@ -205,7 +216,7 @@ fn draw_delays(random: &mut Random) -> Delays {
         wake: Delay { low: 5 * MICRO, high: 100 * MICRO, tail_rate, tail_high: 20 * MILLI },
         persist: Delay { low: persist, high: 4 * persist, tail_rate, tail_high: 100 * MILLI },
         background: Delay { low: persist, high: 20 * persist, tail_rate, tail_high: 500 * MILLI },
-        start: Delay { low: 5 * MILLI, high: 200 * MILLI, tail_rate: 0, tail_high: 0 },
+        start: Delay { low: MILLI, high: random.skewed(2 * MILLI, 200 * MILLI), tail_rate: 0, tail_high: 0 },
     }
 }
 

@@ -49,6 +49,11 @@ pub enum Event {
         at: usize,
         epoch: u32,
     },
+    /// The node is killed, for what it is doing.
+    Shot {
+        at: usize,
+        epoch: u32,
+    },
     Dial {
         at: u8,
         epoch: u32,
@@ -268,6 +273,12 @@ impl World {
             Event::Resume { at, epoch } if self.nodes[at].epoch == epoch => {
                 self.nodes[at].pause_backlog = 0;
                 self.arm(at);
+                Ok(())
+            }
+            Event::Shot { at, epoch } => {
+                if self.nodes[at].epoch == epoch && self.faults_are_on {
+                    self.on_shot(at);
+                }
                 Ok(())
             }
             Event::Started { .. } | Event::Restart { .. } | Event::Resume { .. } => Ok(()),
