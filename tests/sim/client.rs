@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use linearizability::{self as history, Id};
 use raftkv::api::{Applied, ErrorCode, Outcome, Request};
 use raftkv::base::limits::FRAME_BYTES_MAX;
 use raftkv::base::{Operation, Random, Revision};
@@ -17,7 +18,6 @@ use super::checkers::order::Order;
 use super::checkers::replies::revision_of;
 use super::checkers::{Verdict, Violation};
 use super::faults::Fault;
-use super::history::{self, Id};
 use super::network::Brief;
 use super::plan::{MILLI, SECOND};
 use super::trace::Kind;

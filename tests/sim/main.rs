@@ -14,7 +14,7 @@
 //! | `network`, `client` | links and connections as bytes; those who ask |
 //! | `disk`, `clock` | what fails below a node |
 //! | `checks`, `checkers` | what must be true, one property a file |
-//! | `history`, `trace` | what clients saw; what happened |
+//! | `trace` | what happened, as a hash and as text |
 //!
 //! As a test it runs a set number of seeds, each twice, and fails if one breaks a property, if two runs of one seed
 //! differ, or if a fault never fired. `tools/sim` runs one seed, or any number. What it does not do: sockets, threads
@@ -27,7 +27,6 @@ mod client;
 mod clock;
 mod disk;
 mod faults;
-mod history;
 mod nemesis;
 mod network;
 mod node;

@@ -4,7 +4,6 @@ use raftkv::base::Random;
 
 use super::chance::Chance;
 use super::checkers::Verdict;
-use super::checkers::durable::Shadow;
 use super::disk::DiskRates;
 use super::faults::Fault;
 use super::plan::{MILLI, Nemesis, SECOND};
@@ -286,7 +285,7 @@ impl World {
         if matches!(self.nodes[at].life, super::node::Life::Refused) {
             self.nodes[at].life = super::node::Life::Down;
         }
-        self.checks.shadows[at] = Shadow::default();
+        self.checks.shadows[at].on_wiped();
         self.restart_after(at, 50 * MILLI, 3 * SECOND);
     }
 }

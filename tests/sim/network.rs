@@ -443,7 +443,7 @@ impl World {
             }
             let Some(wire) = link.wire.filter(|_| link.is_up) else { continue };
             let mut bytes = BytesMut::new();
-            let (_, result) = link.queue.write_to(|slices: &[io::IoSlice<'_>]| {
+            let (_, result) = link.queue.write_to(usize::MAX, |slices: &[io::IoSlice<'_>]| {
                 let before = bytes.len();
                 slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
                 Ok(bytes.len() - before)

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
+use linearizability::{History, Limits};
 use raftkv::base::{NodeId, Random};
 use raftkv::net::NetEvent;
 use raftkv::node::consensus::ConsensusEvent;
@@ -17,7 +18,6 @@ use super::checkers::{Verdict, Violation, state};
 use super::checks::Checks;
 use super::client::{Client, Conn, Parcel};
 use super::faults::{Fault, Tally};
-use super::history::History;
 use super::nemesis::Healing;
 use super::network::{Network, WireId};
 use super::node::{Actor, Node};
@@ -434,6 +434,11 @@ impl World {
         for record in self.history.records() {
             self.trace.mix(record.completed_ns.unwrap_or(0));
         }
+        let wrong = |violation: linearizability::Violation| Violation {
+            property: "linearizability of what clients saw",
+            what: violation.to_string(),
+        };
+        linearizability::check(&self.history, Limits::default()).map_err(wrong)?;
         self.count_disk_faults();
         Ok(())
     }

@@ -21,13 +21,21 @@ pub struct Shadow {
     /// What makes one of the other, in order.
     pub pending: Vec<(LogIndex, Term)>,
     pub hard_state: HardState,
+    /// What the node had durable in directories that were wiped since: it kept its word while it could.
+    former: Vec<(InstanceId, Vec<Term>)>,
 }
 
 impl Shadow {
     /// The log was recovered: all of it is durable.
     pub fn restart(&mut self, instance: InstanceId, hard_state: HardState, log: Vec<Term>) {
-        let pending = Vec::new();
-        *self = Shadow { instance: Some(instance), queued: log.clone(), durable: log, pending, hard_state };
+        let (pending, former) = (Vec::new(), std::mem::take(&mut self.former));
+        *self = Shadow { instance: Some(instance), queued: log.clone(), durable: log, pending, hard_state, former };
+    }
+
+    pub fn on_wiped(&mut self) {
+        let mut former = std::mem::take(&mut self.former);
+        former.extend(self.instance.map(|instance| (instance, std::mem::take(&mut self.durable))));
+        *self = Shadow { former, ..Shadow::default() };
     }
 
     /// The term of the entry before `index`, as handed to the wal.
@@ -52,8 +60,12 @@ impl Shadow {
         self.hard_state = hard_state.unwrap_or(self.hard_state);
     }
 
-    fn holds(&self, index: LogIndex, term: Term) -> bool {
-        self.durable.get(index.0 as usize - 1) == Some(&term)
+    /// Whether the entry is, or was, durable in the directory `instance`.
+    fn holds(&self, instance: InstanceId, index: LogIndex, term: Term) -> bool {
+        let current = self.instance.map(|instance| (instance, &self.durable));
+        let former = self.former.iter().map(|(instance, durable)| (*instance, durable));
+        let mut of_it = current.into_iter().chain(former).filter(|(known, _)| *known == instance);
+        of_it.any(|(_, durable)| durable.get(index.0 as usize - 1) == Some(&term))
     }
 }
 
@@ -84,7 +96,8 @@ impl Electorate {
     pub fn on_committed(&self, index: LogIndex, term: Term, shadows: &[Shadow]) -> Verdict {
         let counts = |(at, shadow): &(usize, &Shadow)| {
             let id = NodeId::new(*at as u32 + 1).expect("it is not 0");
-            shadow.instance.is_some() && self.recorded.get(&id) == Some(&shadow.instance) && shadow.holds(index, term)
+            let recorded = self.recorded.get(&id).copied().flatten();
+            recorded.is_some_and(|instance| shadow.holds(instance, index, term))
         };
         let holders = shadows.iter().enumerate().filter(counts).count();
         ensure(PROPERTY, 2 * holders > shadows.len(), || {
