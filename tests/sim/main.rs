@@ -37,18 +37,21 @@ mod world;
 
 use std::process::ExitCode;
 
+use plan::Load;
+
 /// Seeds of the test command. The same every time: a new one is for the long runs to find.
 const TEST_SEEDS: u64 = 200;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let load = if arguments.iter().any(|argument| argument == "--busy") { Load::Busy } else { Load::Light };
     match Wanted::read(&arguments) {
-        Ok(Wanted::One(seed)) => runs::one(seed),
-        Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, twice),
-        Ok(Wanted::Mutants { seeds, from }) => runs::mutants(seeds, from),
+        Ok(Wanted::One(seed)) => runs::one(seed, load),
+        Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, load, twice),
+        Ok(Wanted::Mutants { seeds, from }) => runs::mutants(seeds, from, load),
         Ok(Wanted::List) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{why}\nusage: sim [--seed S | [--mutants] --seeds N [--from S]]");
+            eprintln!("{why}\nusage: sim [--seed S | [--mutants] --seeds N [--from S]] [--busy]");
             ExitCode::FAILURE
         }
     }

@@ -105,6 +105,13 @@ pub struct Delays {
     pub start: Delay,
 }
 
+/// How much is asked: some 25 or some 60 requests a simulated second, by all clients together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Light,
+    Busy,
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub nodes: usize,
@@ -141,15 +148,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn draw(random: &mut Random) -> Plan {
+    pub fn draw(random: &mut Random, load: Load) -> Plan {
         let nodes = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.index(13)];
         let heartbeat_ms = [50, 100, 150, 200][random.index(4)];
         let election_ms = heartbeat_ms * random.within(3, 5);
         // Close together, elections are split often.
         let election_max_ms = if random.below(4) == 0 { election_ms * 11 / 10 } else { 2 * election_ms };
         let clients = random.within(5, 8) as usize;
-        // As many requests a second in all, whoever asks them.
-        let think_mean = clients as u64 * SECOND / random.within(60, 70);
+        let think_mean = clients as u64 * SECOND / random.within(20, 30);
+        let think_mean = if load == Load::Busy { think_mean * 2 / 5 } else { think_mean };
         let nemeses = draw_nemeses(random);
         let damages = nemeses.iter().any(|nemesis| nemesis.damages());
         Plan {
@@ -165,7 +172,7 @@ impl Plan {
             election_timeout_max: Duration::from_millis(election_max_ms),
             persist_stall: Duration::from_millis(random.within(800, 2000)),
             request_timeout: Duration::from_millis(random.within(400, 3000)),
-            segment_bytes: [64, 128, 256][random.index(3)] * 1024,
+            segment_bytes: [64, 64, 128][random.index(3)] * 1024,
             log_memory_bytes_max: random.skewed(16 * 1024, 512 * 1024) as usize,
             uncommitted_bytes_max: random.skewed(4 * 1024, 1024 * 1024) as usize,
             append_bytes_max: random.skewed(1024, 128 * 1024) as usize,
@@ -213,7 +220,7 @@ fn draw_delays(random: &mut Random) -> Delays {
     let persist = random.skewed(200 * MICRO, 8 * MILLI);
     let tail_rate = random.skewed(10, 10_000) as PerMillion;
     Delays {
-        wake: Delay { low: 5 * MICRO, high: 100 * MICRO, tail_rate, tail_high: 20 * MILLI },
+        wake: Delay { low: 10 * MICRO, high: 200 * MICRO, tail_rate, tail_high: 20 * MILLI },
         persist: Delay { low: persist, high: 4 * persist, tail_rate, tail_high: 100 * MILLI },
         background: Delay { low: persist, high: 20 * persist, tail_rate, tail_high: 500 * MILLI },
         start: Delay { low: MILLI, high: random.skewed(2 * MILLI, 200 * MILLI), tail_rate: 0, tail_high: 0 },

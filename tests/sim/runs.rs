@@ -10,6 +10,7 @@ use raftkv::guard;
 
 use super::checkers::{Verdict, Violation};
 use super::faults::Tally;
+use super::plan::Load;
 use super::trace::Readers;
 use super::world::World;
 
@@ -31,8 +32,8 @@ fn keep_panics() {
     }));
 }
 
-fn run(seed: u64, readers: Readers) -> Ran {
-    let mut world = World::new(seed, readers);
+fn run(seed: u64, load: Load, readers: Readers) -> Ran {
+    let mut world = World::new(seed, load, readers);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let verdict = ran.unwrap_or_else(|_| {
         let what = PANIC.with(|kept| kept.borrow().clone());
@@ -42,9 +43,9 @@ fn run(seed: u64, readers: Readers) -> Ran {
 }
 
 /// Shows every event of `seed`; the last line is the hash of the trace.
-pub fn one(seed: u64) -> ExitCode {
+pub fn one(seed: u64, load: Load) -> ExitCode {
     keep_panics();
-    let Ran { world, verdict } = run(seed, Readers::Console);
+    let Ran { world, verdict } = run(seed, load, Readers::Console);
     println!("{:#?}", world.plan);
     print!("{}", world.tally);
     println!("asked {}, answered {}, refused {}", world.asked, world.answered, world.refused);
@@ -69,7 +70,7 @@ struct Total {
 }
 
 /// Takes each guard away in turn and counts how many seeds it takes until one notices.
-pub fn mutants(seeds: u64, from: u64) -> ExitCode {
+pub fn mutants(seeds: u64, from: u64, load: Load) -> ExitCode {
     keep_panics();
     let next = AtomicU64::new(0);
     let missed = AtomicU64::new(0);
@@ -78,8 +79,8 @@ pub fn mutants(seeds: u64, from: u64) -> ExitCode {
             scope.spawn(|| {
                 while let Some(guard) = guard::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
                     guard::remove(Some(*guard));
-                    let caught =
-                        (from..from + seeds).find_map(|seed| Some((seed, run(seed, Readers::None).verdict.err()?)));
+                    let caught = (from..from + seeds)
+                        .find_map(|seed| Some((seed, run(seed, load, Readers::None).verdict.err()?)));
                     guard::remove(None);
                     match caught {
                         Some((seed, violation)) => {
@@ -102,7 +103,7 @@ pub fn mutants(seeds: u64, from: u64) -> ExitCode {
 }
 
 /// Runs `seeds` seeds from `from` on. `twice`: each is run again, and must do the same.
-pub fn many(seeds: u64, from: u64, twice: bool) -> ExitCode {
+pub fn many(seeds: u64, from: u64, load: Load, twice: bool) -> ExitCode {
     keep_panics();
     let begun = Instant::now();
     let next = AtomicU64::new(from);
@@ -116,7 +117,7 @@ pub fn many(seeds: u64, from: u64, twice: bool) -> ExitCode {
                     if seed >= from + seeds {
                         return;
                     }
-                    run_seed(seed, twice, &total);
+                    run_seed(seed, load, twice, &total);
                 }
             });
         }
@@ -125,18 +126,18 @@ pub fn many(seeds: u64, from: u64, twice: bool) -> ExitCode {
     report(&total, begun.elapsed(), cores, twice)
 }
 
-fn run_seed(seed: u64, twice: bool, total: &Mutex<Total>) {
-    let ran = run(seed, Readers::None);
+fn run_seed(seed: u64, load: Load, twice: bool, total: &Mutex<Total>) {
+    let ran = run(seed, load, Readers::None);
     let mut verdict = ran.verdict;
     if twice && verdict.is_ok() {
-        let again = run(seed, Readers::None).world.trace.hash();
+        let again = run(seed, load, Readers::None).world.trace.hash();
         if again != ran.world.trace.hash() {
             let what = format!("its trace was {:016x}, and then {again:016x}", ran.world.trace.hash());
             verdict = Err(Violation { property: "one seed is one run", what });
         }
     }
     if let Err(violation) = &verdict {
-        show_failure(seed, violation);
+        show_failure(seed, load, violation);
     }
     let mut total = total.lock().expect("no thread has panicked");
     total.seeds += 1;
@@ -153,8 +154,8 @@ fn run_seed(seed: u64, twice: bool, total: &Mutex<Total>) {
     }
 }
 
-fn show_failure(seed: u64, violation: &Violation) {
-    let again = run(seed, Readers::OfAFailure);
+fn show_failure(seed: u64, load: Load, violation: &Violation) {
+    let again = run(seed, load, Readers::OfAFailure);
     let mut text =
         format!("\nseed {seed} FAILED: {violation}\nto repeat it: tools/sim --seed {seed}\nthe last events:\n");
     for line in again.world.trace.lines() {

@@ -21,7 +21,7 @@ use super::faults::{Fault, Tally};
 use super::nemesis::Healing;
 use super::network::{Network, WireId};
 use super::node::{Actor, Node};
-use super::plan::{MILLI, Plan, SAFETY_PHASE};
+use super::plan::{Load, MILLI, Plan, SAFETY_PHASE};
 use super::trace::{Kind, Readers, Trace};
 
 /// Nanoseconds since the world began.
@@ -185,9 +185,9 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, readers: Readers) -> World {
+    pub fn new(seed: u64, load: Load, readers: Readers) -> World {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d);
-        let plan = Plan::draw(&mut random.split());
+        let plan = Plan::draw(&mut random.split(), load);
         let queue = Queue { heap: BinaryHeap::new(), random: random.split(), number: 0 };
         let nodes: Vec<Node> = (0..plan.nodes).map(|at| Node::new(at, &mut random)).collect();
         let clients = (0..plan.clients).map(|_| Client::new(random.split())).collect();
