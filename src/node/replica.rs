@@ -258,6 +258,10 @@ impl Replica {
         self.raft.view().leader.is_some()
     }
 
+    pub fn health(&self) -> Health {
+        self.raft.health()
+    }
+
     /// Whether there is nothing wrong with this node's log and state, nor, as far as it knows, with the others' state.
     pub fn is_sound(&self) -> bool {
         !self.raft.is_suspect() && self.raft.diverged().is_none() && self.raft.differing().is_empty()

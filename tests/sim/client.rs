@@ -164,7 +164,7 @@ impl Client {
                     self.listed.push(line);
                     continue;
                 }
-                Request::Status => unreachable!("no client asks for it"),
+                Request::Status | Request::Scrub => unreachable!("no client asks for it"),
             }));
         }
     }
@@ -191,7 +191,7 @@ fn write_line(request: &Request, out: &mut BytesMut) {
                 words.extend([&b"AFTER"[..], after]);
             }
         }
-        Request::Status => words.push(b"STATUS"),
+        Request::Status | Request::Scrub => words.push(b"STATUS"),
     }
     out.extend_from_slice(&words.join(&b' '));
     out.extend_from_slice(b"\n");
@@ -207,7 +207,7 @@ fn recorded(request: &Request) -> history::Operation {
         Request::List { prefix, after, limit, .. } => {
             history::Operation::List { prefix: prefix.clone(), after: after.clone(), limit: *limit }
         }
-        Request::Status => unreachable!("no client asks for it"),
+        Request::Status | Request::Scrub => unreachable!("no client asks for it"),
     }
 }
 

@@ -43,6 +43,7 @@ pub struct DiskFaults {
     pub read_errors: u64,
     pub writes_astray: u64,
     pub bits_flipped: u64,
+    pub sectors_broken: u64,
     pub refused_full: u64,
     pub cut_operations: u64,
     /// By loss of power: sectors of a write that vanished, of them those in a write of which others survived.
@@ -53,11 +54,20 @@ pub struct DiskFaults {
     pub cache_outlived: u64,
 }
 
+/// A bit of a file.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub name: String,
+    pub byte: usize,
+    pub bit: u8,
+}
+
 #[derive(Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
 }
 
+#[derive(Clone)]
 struct State {
     files: Vec<File>,
     live: Names,
@@ -94,7 +104,7 @@ enum NameChange {
 }
 
 /// Bytes as a process reads them, by page; a page of zeros is none.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct File {
     length: usize,
     pages: Vec<Option<Page>>,
@@ -119,6 +129,7 @@ type Page = Box<[u8; PAGE_BYTES]>;
 static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 /// Some sectors of a page as they were before, or, of what went astray, as they are at the medium.
+#[derive(Clone)]
 struct Undo {
     page: usize,
     bytes: Option<Page>,
@@ -235,27 +246,44 @@ impl SimDisk {
         state.live.iter().find(is_owed).map(|(name, _)| name.clone())
     }
 
-    /// A bit of a durable sector flips. False: there is none.
-    pub fn flip_bit(&self, random: &mut Random) -> Option<String> {
-        let mut state = self.state.lock();
-        let (name, file) = state.any_log_file(random)?;
-        let place = random.index(state.files[file].length);
-        let target = &mut state.files[file];
-        if target.is_unsynced(place / SECTOR_BYTES) {
-            return None;
-        }
-        target.page_mut(place / PAGE_BYTES)[place % PAGE_BYTES] ^= 1 << random.below(8);
-        state.faults.bits_flipped += 1;
-        Some(format!("{name}, byte {place}"))
+    /// A copy as the next process would find it, which can be looked at without consequences.
+    pub fn fork(&self) -> SimDisk {
+        let state = self.state.lock().clone();
+        let state = State { rates: DiskRates::default(), power_off_in: None, capacity_bytes: u64::MAX, ..state };
+        let fork = SimDisk { state: Arc::new(Mutex::new(state)) };
+        fork.end_process();
+        fork
     }
 
-    /// A sector becomes unreadable until it is written again.
-    pub fn break_sector(&self, random: &mut Random) -> Option<String> {
+    /// Somewhere in a file that holds what was acknowledged, where something was written and is durable.
+    pub fn draw_place(&self, random: &mut Random) -> Option<Place> {
+        let state = self.state.lock();
+        for _ in 0..20 {
+            let (name, file) = state.any_log_file(random)?;
+            let byte = random.index(state.files[file].length);
+            let target = &state.files[file];
+            let is_written = target.pages.get(byte / PAGE_BYTES).is_some_and(Option::is_some);
+            if is_written && !target.is_unsynced(byte / SECTOR_BYTES) {
+                return Some(Place { name, byte, bit: random.below(8) as u8 });
+            }
+        }
+        None
+    }
+
+    /// A bit of it flips.
+    pub fn flip_bit(&self, place: &Place) {
         let mut state = self.state.lock();
-        let (name, file) = state.any_log_file(random)?;
-        let sector = random.index(state.files[file].length.div_ceil(SECTOR_BYTES));
-        state.files[file].bad.insert(sector);
-        Some(format!("{name}, sector {sector}"))
+        let Some(file) = state.file_named(&place.name) else { return };
+        state.files[file].page_mut(place.byte / PAGE_BYTES)[place.byte % PAGE_BYTES] ^= 1 << place.bit;
+        state.faults.bits_flipped += 1;
+    }
+
+    /// Its sector becomes unreadable until it is written again.
+    pub fn break_sector(&self, place: &Place) {
+        let mut state = self.state.lock();
+        let Some(file) = state.file_named(&place.name) else { return };
+        state.files[file].bad.insert(place.byte / SECTOR_BYTES);
+        state.faults.sectors_broken += 1;
     }
 
     /// Somebody empties the directory.

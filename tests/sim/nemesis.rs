@@ -1,12 +1,15 @@
 //! What happens to the nodes, the ways between them, their clocks and their disks, and how it ends again.
 
-use raftkv::base::Random;
+use std::collections::BTreeSet;
+
+use raftkv::base::{LogIndex, Random, Term};
+use raftkv::disk::Wal;
 
 use super::chance::Chance;
 use super::checkers::Verdict;
-use super::disk::DiskRates;
+use super::disk::{DiskRates, SimDisk};
 use super::faults::Fault;
-use super::plan::{MILLI, Nemesis, SECOND};
+use super::plan::{Damages, MILLI, Nemesis, SECOND};
 use super::trace::Kind;
 use super::world::{Event, Time, World};
 
@@ -90,10 +93,6 @@ impl World {
                 let rate = self.random.skewed(20_000, 500_000) as u32;
                 self.disk_fails(at, DiskRates { sync_error: rate, ..DiskRates::default() });
             }
-            Nemesis::ReadErrors => {
-                let rate = self.random.skewed(20_000, 500_000) as u32;
-                self.disk_fails(at, DiskRates { read_error: rate, ..DiskRates::default() });
-            }
             Nemesis::Stall => {
                 let until = self.now + self.random.skewed(50 * MILLI, 4 * SECOND);
                 self.nodes[at].stalled_until = until;
@@ -105,7 +104,9 @@ impl World {
                 let lasts = self.random.skewed(SECOND, 10 * SECOND);
                 self.heal_after(lasts, Healing::DiskIsFine { at });
             }
-            Nemesis::BitFlip | Nemesis::BadSector | Nemesis::Astray | Nemesis::Wipe => self.damage(nemesis),
+            Nemesis::BitFlip | Nemesis::BadSector | Nemesis::Astray | Nemesis::ReadErrors | Nemesis::Wipe => {
+                self.damage(nemesis);
+            }
         }
         Ok(())
     }
@@ -252,34 +253,82 @@ impl World {
         self.heal_after(lasts, Healing::DiskIsFine { at });
     }
 
-    /// Only nodes that the plan gives up for it, so that enough intact copies are left.
     fn damage(&mut self, nemesis: Nemesis) {
-        let candidates: Vec<usize> = self.plan.damaged.iter().copied().collect();
-        if candidates.is_empty() {
-            return;
-        }
-        let at = candidates[self.random.index(candidates.len())];
-        let disk = &self.nodes[at].disk;
-        let what = match nemesis {
-            Nemesis::BitFlip => disk.flip_bit(&mut self.random),
-            Nemesis::BadSector => disk.break_sector(&mut self.random),
-            Nemesis::Astray => {
-                disk.set_rates(DiskRates { write_astray: 200_000, ..DiskRates::default() });
-                self.heal_after(SECOND, Healing::DiskIsFine { at });
-                Some("writes go astray".to_string())
-            }
-            _ => {
-                self.wipe(at);
-                Some("wiped".to_string())
-            }
+        let at = match &self.plan.damages {
+            Damages::None => return,
+            Damages::One(at) => *at,
+            Damages::Many => self.random.index(self.plan.nodes),
+            Damages::Wipes(some) => match some.iter().nth(self.random.index(some.len())) {
+                Some(at) => *at,
+                None => return,
+            },
         };
-        let Some(what) = what else { return };
+        let can_be_foreseen = matches!(nemesis, Nemesis::BitFlip | Nemesis::BadSector);
+        match (&self.plan.damages, nemesis) {
+            (Damages::Wipes(_), Nemesis::Wipe) => self.wipe(at),
+            (Damages::Wipes(_), _) | (_, Nemesis::Wipe) => {}
+            (Damages::One(_) | Damages::Many, _) if can_be_foreseen => self.damage_place(at, nemesis),
+            (Damages::One(_), Nemesis::Astray) => {
+                self.note_damage(at, "writes go astray");
+                self.disk_fails(at, DiskRates { write_astray: 200_000, ..DiskRates::default() });
+            }
+            (Damages::One(_), Nemesis::ReadErrors) => {
+                self.note_damage(at, "reads fail");
+                let read_error = self.random.skewed(20_000, 500_000) as u32;
+                self.disk_fails(at, DiskRates { read_error, ..DiskRates::default() });
+            }
+            _ => {}
+        }
+    }
+
+    fn note_damage(&mut self, at: usize, what: &str) {
         self.nodes[at].is_damaged = true;
         self.trace.note(self.now, at + 1, Kind::Nemesis, 0, format_args!("{what}"));
+        let damaged = self.nodes.iter().filter(|node| node.is_damaged).count();
+        if 2 * damaged > self.plan.nodes && !self.majority_was_damaged {
+            self.majority_was_damaged = true;
+            self.tally.count(Fault::MajorityDamaged);
+        }
+    }
+
+    /// One place of a disk; what is lost by that must be held by another.
+    fn damage_place(&mut self, at: usize, nemesis: Nemesis) {
+        let Some(place) = self.nodes[at].disk.draw_place(&mut self.random) else { return };
+        let apply = |disk: &SimDisk| match nemesis {
+            Nemesis::BitFlip => disk.flip_bit(&place),
+            _ => disk.break_sector(&place),
+        };
+        let before = self.held_by(&self.nodes[at].disk.fork());
+        let damaged = self.nodes[at].disk.fork();
+        apply(&damaged);
+        // The disk of a node that is given up for it may lose anything.
+        if !matches!(self.plan.damages, Damages::One(_)) {
+            let (Some(before), Some(after)) = (before, self.held_by(&damaged)) else { return };
+            let others = (0..self.plan.nodes).filter(|other| *other != at);
+            let others: Vec<_> = others.filter_map(|other| self.held_by(&self.nodes[other].disk.fork())).collect();
+            let lost = before.difference(&after);
+            if !lost.into_iter().all(|entry| others.iter().any(|held| held.contains(entry))) {
+                return;
+            }
+        }
+        apply(&self.nodes[at].disk);
+        self.note_damage(at, &format!("{nemesis:?} in {}, byte {}", place.name, place.byte));
+    }
+
+    /// The entries that a start on this disk would find; `None`: it would be refused.
+    pub fn held_by(&self, disk: &SimDisk) -> Option<BTreeSet<(LogIndex, Term)>> {
+        let opened = Wal::open(disk.attach(), self.wal_settings(), None).ok()?;
+        let terms = super::node::log_terms(&opened.recovered.log);
+        let mut held: BTreeSet<(LogIndex, Term)> = (1..).map(LogIndex).zip(terms).collect();
+        for missing in &opened.recovered.damage.missing {
+            held.remove(&(missing.index, missing.term));
+        }
+        Some(held)
     }
 
     fn wipe(&mut self, at: usize) {
         self.tally.count(Fault::Wiped);
+        self.nodes[at].is_wiped = true;
         self.kill(at);
         self.nodes[at].disk.wipe();
         if matches!(self.nodes[at].life, super::node::Life::Refused) {

@@ -22,6 +22,7 @@ use raftkv::node::background::{Background, BackgroundEvent};
 use raftkv::node::consensus::{AfterTurn, Consensus, ConsensusEvent};
 use raftkv::node::exits::Exits;
 use raftkv::node::replica::{Replica, ReplicaConfig};
+use raftkv::node::scrubbing::Scrubbing;
 use raftkv::node::wal::{WalEvent, WalWork};
 use raftkv::raft::{self, Persist};
 
@@ -59,8 +60,10 @@ pub struct Node {
     pub paused_until: Time,
     /// Orders what has to wait for the end of a pause.
     pub pause_backlog: u64,
-    /// Its directory was damaged: it may refuse to start.
+    /// Its disk lost something: it may find less at a start than it had, or refuse to start.
     pub is_damaged: bool,
+    /// Its directory was emptied: it counts no more.
+    pub is_wiped: bool,
     /// Until then its disk takes no operation to its end.
     pub stalled_until: Time,
 }
@@ -83,7 +86,8 @@ pub struct Running {
     pub lanes: Lanes,
     wakes: [Option<Time>; 4],
     wal_busy_until: Option<Time>,
-    background_busy: Option<(Time, BackgroundEvent)>,
+    /// `None` in it: what is due by the clock.
+    background_busy: Option<(Time, Option<BackgroundEvent>)>,
     seen: Seen,
 }
 
@@ -230,6 +234,7 @@ impl Node {
             paused_until: 0,
             pause_backlog: 0,
             is_damaged: false,
+            is_wiped: false,
             stalled_until: 0,
         }
     }
@@ -246,7 +251,7 @@ impl Node {
     }
 }
 
-fn log_terms(log: &raft::LogTail) -> Vec<Term> {
+pub fn log_terms(log: &raft::LogTail) -> Vec<Term> {
     let mut terms = Vec::with_capacity(log.last_index.0 as usize);
     for (at, (first, term)) in log.term_runs.iter().enumerate() {
         let end = log.term_runs.get(at + 1).map_or(log.last_index.next(), |(next, _)| *next);
@@ -274,13 +279,16 @@ impl World {
         let wanted = Wanted { node: node.id, cluster_name: CLUSTER_NAME.to_string() };
         let fresh = InstanceId(u128::from(self.random.next()) << 64 | u128::from(self.random.next()));
         let data_dir = DataDir::on(node.disk.attach(), &wanted, fresh)?;
-        let settings = WalSettings {
+        let opened = Wal::open(data_dir.disk(), self.wal_settings(), data_dir.cluster_id())?;
+        Ok((data_dir, opened))
+    }
+
+    pub fn wal_settings(&self) -> WalSettings {
+        WalSettings {
             segment_bytes: self.plan.segment_bytes,
             log_memory_bytes_max: self.plan.log_memory_bytes_max,
             entry_bytes_max: 32 * 1024,
-        };
-        let opened = Wal::open(data_dir.disk(), settings, data_dir.cluster_id())?;
-        Ok((data_dir, opened))
+        }
     }
 
     pub fn on_started(&mut self, at: usize) -> Verdict {
@@ -288,11 +296,12 @@ impl World {
             Ok(opened) => opened,
             Err(error) => return self.on_start_failed(at, error),
         };
-        let Opened { wal, recovered, reader, .. } = opened;
+        let Opened { wal, recovered, reader, repairer, .. } = opened;
         let (id, now) = (self.nodes[at].id, self.nodes[at].clock.now(self.now));
         let log = log_terms(&recovered.log);
         let instance = data_dir.instance();
-        recovery::on_start(id, recovered.hard_state, &log, &self.checks.shadows[at])?;
+        let is_damaged = self.nodes[at].is_damaged;
+        recovery::on_start(id, is_damaged, recovered.hard_state, &log, &self.checks.shadows[at])?;
         self.checks.shadows[at].restart(instance, recovered.hard_state, log);
         self.checks.queued_seq[at] = None;
         self.trace.note(
@@ -318,10 +327,11 @@ impl World {
         let replica = Replica::new(config, recovered, now);
         let view = replica.view();
         let seen = Seen { role: view.role, term: view.term, commit: view.commit, applied: replica.applied() };
+        let scrubbing = Scrubbing::new(Some(self.plan.scrub_interval), now);
         let running = Running {
             consensus: Consensus::new(replica, net.credit.clone(), self.plan.heartbeat / 5, now),
             wal: WalWork::new(wal),
-            background: Background::new(data_dir, reader, Pace::AtOnce),
+            background: Background::new(data_dir, reader, repairer, scrubbing, Pace::AtOnce),
             net,
             lanes: Lanes::new(),
             wakes: [None; 4],
@@ -343,8 +353,8 @@ impl World {
         node.epoch += 1;
         self.trace.note(self.now, at + 1, Kind::Refuse, 0, format_args!("{error}"));
         match error {
-            // Until damage is repaired, it stays as it is.
-            OpenError::Damaged(_) if node.is_damaged => {
+            // More was lost than can be made out. It stays as it is.
+            OpenError::Damaged(_) if node.is_damaged || node.is_wiped => {
                 node.life = Life::Refused;
                 self.tally.count(Fault::StartRefused);
                 Ok(())
@@ -442,7 +452,10 @@ impl World {
         }
         if let Some((_, event)) = background_busy {
             disk.power_off_in(operations);
-            let _ = background.on_event(now, event, &mut exits);
+            let _ = match event {
+                Some(event) => background.on_event(now, event, &mut exits),
+                None => background.on_time(now, &mut exits),
+            };
         }
     }
 
@@ -492,7 +505,11 @@ impl World {
             let due = match actor {
                 Actor::Consensus => Some(lanes.map_or(tick, |due| due.min(tick))),
                 Actor::Wal => running.wal_busy_until.or(lanes),
-                Actor::Background => running.background_busy.as_ref().map(|(until, _)| *until).or(lanes),
+                Actor::Background => {
+                    let by_clock = running.background.sleeps_until().map(|moment| node.clock.when(moment));
+                    let busy = running.background_busy.as_ref().map(|(until, _)| *until);
+                    busy.or_else(|| lanes.into_iter().chain(by_clock).min())
+                }
                 Actor::Net => lanes,
             };
             let Some(due) = due else { continue };
@@ -702,7 +719,11 @@ impl World {
                     random: &mut self.random,
                     role_changed: false,
                 };
-                if let Err(end) = background.on_event(moment, event, &mut exits) {
+                let done = match event {
+                    Some(event) => background.on_event(moment, event, &mut exits),
+                    None => background.on_time(moment, &mut exits),
+                };
+                if let Err(end) = done {
                     self.end(at, &format!("{end:?}"));
                     return Ok(());
                 }
@@ -711,8 +732,10 @@ impl World {
         }
         let mut events = Vec::new();
         take_due(&mut lanes.background, self.now, &mut self.random, &mut events, 1);
-        if let Some(event) = events.pop() {
-            *background_busy = Some((disk_due + self.plan.delays.background.draw(&mut self.random), event));
+        let is_time = background.sleeps_until().is_some_and(|at| at <= moment);
+        if !events.is_empty() || is_time {
+            let until = disk_due + self.plan.delays.background.draw(&mut self.random);
+            *background_busy = Some((until, events.pop()));
         }
         Ok(())
     }

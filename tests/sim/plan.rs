@@ -11,10 +11,6 @@ use raftkv::base::Random;
 use super::chance::{Chance, Delay, PerMillion};
 use super::world::Time;
 
-/// Whether the product repairs a damaged directory from its peers. Until it does, a node whose directory is damaged
-/// refuses to start and stays down, so damage may hit a minority alone.
-pub const DAMAGE_IS_REPAIRED: bool = false;
-
 pub const MICRO: Time = 1_000;
 pub const MILLI: Time = 1_000_000;
 pub const SECOND: Time = 1_000_000_000;
@@ -105,6 +101,19 @@ pub struct Delays {
     pub start: Delay,
 }
 
+/// Whose disks lose what they held durably. In each case an intact copy of everything that may have been acknowledged is
+/// left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damages {
+    None,
+    /// Anything may happen to the disk of one node, also what nobody can foresee: reads that fail, writes that go astray.
+    One(usize),
+    /// Bits flip and sectors become unreadable on all, wherever another disk holds what is lost.
+    Many,
+    /// The directories of a minority are emptied.
+    Wipes(BTreeSet<usize>),
+}
+
 /// How much is asked: some 25 or some 60 requests a simulated second, by all clients together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
@@ -143,8 +152,8 @@ pub struct Plan {
     pub lasts_max: Time,
     /// How often a node is killed while it makes a vote durable.
     pub dies_voting: PerMillion,
-    /// Nodes, counted from 0, whose directories may be damaged.
-    pub damaged: BTreeSet<usize>,
+    pub damages: Damages,
+    pub scrub_interval: Duration,
 }
 
 impl Plan {
@@ -185,7 +194,8 @@ impl Plan {
             nemesis_every: random.skewed(SECOND / 4, 6 * SECOND),
             lasts_max: random.skewed(SECOND / 4, 8 * SECOND),
             dies_voting: if nemeses.is_empty() { 0 } else { [0, 0, 50_000, 300_000][random.index(4)] },
-            damaged: if damages { draw_damaged(random, nodes) } else { BTreeSet::new() },
+            damages: if damages { draw_damages(random, nodes) } else { Damages::None },
+            scrub_interval: Duration::from_millis(random.skewed(2000, 60_000)),
             nemeses,
         }
     }
@@ -227,12 +237,11 @@ fn draw_delays(random: &mut Random) -> Delays {
     }
 }
 
-/// Each damaged copy must leave intact ones: as long as nothing is repaired, a majority.
-fn draw_damaged(random: &mut Random, nodes: usize) -> BTreeSet<usize> {
-    let most = if DAMAGE_IS_REPAIRED { nodes } else { (nodes - 1) / 2 };
-    let mut damaged = BTreeSet::new();
-    for _ in 0..random.within(0, most as u64) {
-        damaged.insert(random.index(nodes));
+fn draw_damages(random: &mut Random, nodes: usize) -> Damages {
+    match random.below(10) {
+        0..=6 if nodes >= 2 => Damages::Many,
+        7 | 8 if nodes >= 3 => Damages::One(random.index(nodes)),
+        _ if nodes >= 3 => Damages::Wipes((0..(nodes - 1) / 2).map(|_| random.index(nodes)).collect()),
+        _ => Damages::None,
     }
-    damaged
 }

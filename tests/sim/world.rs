@@ -20,7 +20,7 @@ use super::client::{Client, Conn, Parcel};
 use super::faults::{Fault, Tally};
 use super::nemesis::Healing;
 use super::network::{Network, WireId};
-use super::node::{Actor, Node};
+use super::node::{Actor, Life, Node};
 use super::plan::{Load, MILLI, Plan, SAFETY_PHASE};
 use super::trace::{Kind, Readers, Trace};
 
@@ -177,6 +177,8 @@ pub struct World {
     pub faults_are_on: bool,
     /// In the liveness phase: the nodes without faults.
     pub majority: Vec<usize>,
+    /// Noted once in a seed.
+    pub majority_was_damaged: bool,
     pub asked: u64,
     pub answered: u64,
     pub refused: u64,
@@ -206,6 +208,7 @@ impl World {
             phase: Phase::Safety,
             faults_are_on: true,
             majority: Vec::new(),
+            majority_was_damaged: false,
             asked: 0,
             answered: 0,
             refused: 0,
@@ -312,7 +315,9 @@ impl World {
     fn end_faults(&mut self) -> Verdict {
         self.faults_are_on = false;
         self.phase = Phase::Liveness;
-        let sound: Vec<usize> = (0..self.plan.nodes).filter(|at| !self.nodes[*at].is_damaged).collect();
+        let is_gone = |at: &usize| self.nodes[*at].is_wiped || matches!(self.nodes[*at].life, Life::Refused);
+        let sound: Vec<usize> = (0..self.plan.nodes).filter(|at| !is_gone(at)).collect();
+        let is_damaged = self.nodes.iter().any(|node| node.is_damaged);
         let most = self.plan.nodes / 2 + 1;
         // A cluster that never formed needs all its members to begin.
         let wanted = if self.checks.commit.last().0 == 0 { self.plan.nodes } else { most };
@@ -327,6 +332,8 @@ impl World {
             self.phase = Phase::Over;
             return Ok(());
         }
+        // What one disk has lost may be on one other alone.
+        let wanted = if is_damaged { sound.len() } else { wanted };
         let mut majority = sound;
         while majority.len() > wanted && self.random.below(2) == 0 {
             let gone = self.random.index(majority.len());
@@ -374,6 +381,11 @@ impl World {
             self.phase = Phase::Over;
             return Ok(());
         }
+        if late && self.names_a_lost_entry() {
+            self.tally.count(Fault::EntryNamedLost);
+            self.phase = Phase::Over;
+            return Ok(());
+        }
         if late {
             return Err(Violation {
                 property: "a majority without faults serves and converges",
@@ -394,12 +406,20 @@ impl World {
             let keys = self.keys.iter().map(|key| &key[..]);
             let Some(running) = self.nodes[at].running() else { return false };
             let replica = running.consensus.replica();
-            if replica.applied() != last || replica.view().commit != last {
+            if replica.applied() != last || replica.view().commit != last || !replica.is_sound() {
                 return false;
             }
             digests.push(state::digest(replica.store(), keys));
         }
         digests.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    /// Whether a node names an entry of which no copy is left. Then no node has it.
+    fn names_a_lost_entry(&mut self) -> bool {
+        let lost = |node: &mut super::node::Node| node.running()?.consensus.replica().health().lost;
+        let Some(lost) = self.nodes.iter_mut().find_map(lost) else { return false };
+        let disks: Vec<_> = self.nodes.iter().map(|node| node.disk.fork()).collect();
+        !disks.iter().any(|disk| self.held_by(disk).is_some_and(|held| held.contains(&(lost.index, lost.term))))
     }
 
     fn describe_nodes(&mut self) -> String {
@@ -411,12 +431,13 @@ impl World {
                 Some(running) => {
                     let (view, applied) = (running.consensus.replica().view(), running.consensus.replica().applied());
                     format!(
-                        "{} term {} commit {} last {} durable {} applied {applied}",
+                        "{} term {} commit {} last {} durable {} applied {applied} {:?}",
                         view.role.as_str(),
                         view.term,
                         view.commit,
                         view.last,
-                        view.durable
+                        view.durable,
+                        running.consensus.replica().problems()
                     )
                 }
             };
@@ -454,6 +475,7 @@ impl World {
             self.tally.add(Fault::SyncFailed, faults.sync_errors);
             self.tally.add(Fault::Full, faults.refused_full);
             self.tally.add(Fault::BitFlipped, faults.bits_flipped);
+            self.tally.add(Fault::SectorBroken, faults.sectors_broken);
             self.tally.add(Fault::WentAstray, faults.writes_astray);
             self.tally.add(Fault::ReadFailed, faults.read_errors);
         }

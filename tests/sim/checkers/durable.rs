@@ -28,7 +28,11 @@ pub struct Shadow {
 impl Shadow {
     /// The log was recovered: all of it is durable.
     pub fn restart(&mut self, instance: InstanceId, hard_state: HardState, log: Vec<Term>) {
-        let (pending, former) = (Vec::new(), std::mem::take(&mut self.former));
+        let (pending, mut former) = (Vec::new(), std::mem::take(&mut self.former));
+        // A damaged disk has lost the end: it kept its word while it could, too.
+        if !log.starts_with(&self.durable) {
+            former.push((instance, std::mem::take(&mut self.durable)));
+        }
         *self = Shadow { instance: Some(instance), queued: log.clone(), durable: log, pending, hard_state, former };
     }
 
