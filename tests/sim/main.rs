@@ -48,10 +48,13 @@ fn main() -> ExitCode {
     match Wanted::read(&arguments) {
         Ok(Wanted::One(seed)) => runs::one(seed, load),
         Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, load, twice),
-        Ok(Wanted::Mutants { seeds, from }) => runs::mutants(seeds, from, load),
+        Ok(Wanted::Mutants { seeds, from }) => {
+            let only = arguments.iter().position(|argument| argument == "--guard").map(|at| at + 1);
+            runs::mutants(only.and_then(|at| arguments.get(at)).map(String::as_str), seeds, from, load)
+        }
         Ok(Wanted::List) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{why}\nusage: sim [--seed S | [--mutants] --seeds N [--from S]] [--busy]");
+            eprintln!("{why}\nusage: sim [--seed S | [--mutants [--guard NAME]] --seeds N [--from S]] [--busy]");
             ExitCode::FAILURE
         }
     }
