@@ -127,17 +127,14 @@ fn a_start_that_fails_says_in_one_line_what_and_how_to_mend_it() {
     let mode = fs::metadata(&used).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700, "the data directory has mode {mode:o}");
 
-    // Damage to what was durable: nothing is changed, and the node does not start.
-    let wal = fs::read_dir(cluster.data_dir(1).join("wal")).unwrap();
-    let mut segments: Vec<_> = wal.map(|entry| entry.unwrap().path()).collect();
-    segments.sort();
-    let mut bytes = fs::read(&segments[0]).unwrap();
-    bytes[4096 + 100] ^= 1;
-    fs::write(&segments[0], &bytes).unwrap();
-    let name = segments[0].file_name().unwrap().to_str().unwrap();
-    let says = [name, &used, "leave this node down", "never put back an older copy"];
+    // In which term it voted is known to nobody else: nothing is changed, and the node does not start.
+    let term = cluster.data_dir(1).join("term");
+    let mut bytes = fs::read(&term).unwrap();
+    (bytes[100], bytes[4096 + 100]) = (!bytes[100], !bytes[4096 + 100]);
+    fs::write(&term, &bytes).unwrap();
+    let says = ["term", &used, "leave this node down", "never put back an older copy"];
     start(&["--id", "1", "--listen", &free, "--data-dir", &used], 11, &says);
-    assert_eq!(fs::read(&segments[0]).unwrap(), bytes, "a refused start changed the log");
+    assert_eq!(fs::read(&term).unwrap(), bytes, "a refused start changed the directory");
 }
 
 #[test]

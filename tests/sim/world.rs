@@ -21,7 +21,7 @@ use super::faults::{Fault, Tally};
 use super::nemesis::Healing;
 use super::network::{Network, WireId};
 use super::node::{Actor, Life, Node};
-use super::plan::{Load, MILLI, Plan, SAFETY_PHASE};
+use super::plan::{Damages, Load, MILLI, Plan, SAFETY_PHASE};
 use super::trace::{Kind, Readers, Trace};
 
 /// Nanoseconds since the world began.
@@ -315,7 +315,12 @@ impl World {
     fn end_faults(&mut self) -> Verdict {
         self.faults_are_on = false;
         self.phase = Phase::Liveness;
-        let is_gone = |at: &usize| self.nodes[*at].is_wiped || matches!(self.nodes[*at].life, Life::Refused);
+        // The one that anything may happen to may rightly refuse to start, later too.
+        let is_given_up = |at: usize| self.plan.damages == Damages::One(at) && self.nodes[at].is_damaged;
+        let is_gone = |at: &usize| {
+            let node = &self.nodes[*at];
+            node.is_wiped || is_given_up(*at) || matches!(node.life, Life::Refused)
+        };
         let sound: Vec<usize> = (0..self.plan.nodes).filter(|at| !is_gone(at)).collect();
         let is_damaged = self.nodes.iter().any(|node| node.is_damaged);
         let most = self.plan.nodes / 2 + 1;
