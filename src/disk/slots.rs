@@ -31,6 +31,8 @@ const FILE_BYTES: u64 = 2 * BLOCK_BYTES;
 /// Where no sector of a segment lies.
 const NO_PLACE: Place = Place { segment: 0, offset: 0 };
 const SLOT_OFFSETS: [u64; 2] = [0, BLOCK_BYTES];
+/// Counting on from what a slot says never overflows.
+const COUNTER_MAX: u64 = u64::MAX / 2;
 
 /// The open term file.
 pub(super) struct TermSlots {
@@ -170,8 +172,12 @@ fn decode(block: &[u8]) -> Result<Result<Content, String>, OpenError> {
     if !is_zero(&slot[USED_BYTES..CHECKSUM]) {
         return Ok(Err("it has bytes that are not zero where nothing should be".into()));
     }
+    let counter = be_u64(slot, 12);
+    if counter > COUNTER_MAX {
+        return Ok(Err(format!("it says that it is write {counter}, which is beyond anything that can be reached")));
+    }
     let state = HardState { term: Term(be_u64(slot, 20)), vote: NodeId::new(be_u32(slot, 28)) };
-    Ok(Ok(Content { counter: be_u64(slot, 12), state }))
+    Ok(Ok(Content { counter, state }))
 }
 
 /// The content that counts, the slot to rewrite first, and what the operator should know.

@@ -242,6 +242,24 @@ fn slots_that_contradict_each_other_refuse_the_start() {
     assert!(damage_of(&one).what.contains("contradict"));
 }
 
+/// Mutant: a slot is believed whatever it says. The next write would count past the end of the range.
+#[test]
+fn a_slot_that_says_it_is_a_write_that_nobody_can_have_reached_is_not_sound() {
+    for place in [0, BLOCK] {
+        let disk = disk_with(1, 10);
+        let mut slot = disk.contents("term").unwrap()[..SECTOR - 4].to_vec();
+        slot[12..20].copy_from_slice(&u64::MAX.to_be_bytes());
+        slot.extend_from_slice(&crc32fast::hash(&slot).to_be_bytes());
+        disk.alter("term", place, &slot);
+        let mut opened = open_sound(&disk);
+        assert_eq!(opened.recovered.hard_state, hard_state(1, 1));
+        assert!(opened.report.warnings[0].contains("beyond anything that can be reached"), "{:?}", opened.report);
+        opened.wal.persist(&[persist(Some(hard_state(2, 1)), vec![])]).unwrap();
+        disk.crash();
+        assert_eq!(open_sound(&disk).recovered.hard_state, hard_state(2, 1));
+    }
+}
+
 fn missing_of(disk: &MemoryDisk) -> (Vec<u64>, bool) {
     let damage = open_sound(disk).recovered.damage;
     assert!(damage.suspect);
