@@ -139,7 +139,7 @@ impl Walk {
         let own = own.map(|head| (head.place, Written { run: head.header.run, incarnation: head.stamp.incarnation }));
         match (next, own) {
             (Some(next), _) if next.batch == self.batch => self.skip_litter(&next, survey.verdict()),
-            (Some(next), _) if next.batch == self.batch + 1 => self.identified_by(&next),
+            (Some(next), own) if next.batch == self.batch + 1 => self.identified_by(&next, own),
             (Some(_), Some((place, written))) => self.damaged(place, written),
             (Some(next), None) => Err(self.unidentified(&next)),
             (None, own) => match (survey.verdict(), own) {
@@ -190,8 +190,9 @@ impl Walk {
         self.next()
     }
 
-    /// The batch behind says what this one held. Where it was follows: in the segment that had room for it.
-    fn identified_by(&mut self, next: &Next) -> Result<Step, OpenError> {
+    /// The batch behind says what this one held. Where it was, its own first sector says if that is sound and agrees;
+    /// else it follows: in the segment that had room for it.
+    fn identified_by(&mut self, next: &Next, own: Option<(Place, Written)>) -> Result<Step, OpenError> {
         let contradiction = |what: &str| {
             let what = format!("batch {} {what}", next.batch);
             Err(Damage::at(segment_name(next.place.segment), next.place.offset, what).into())
@@ -201,7 +202,11 @@ impl Walk {
         };
         let room = self.window()?.segment.bytes - self.at.offset;
         let extent = written.run.extent();
-        let place = if extent <= room { self.at } else { segment_start(self.at.segment + 1) };
+        let place = match own {
+            Some((place, own)) if own == written => place,
+            _ if extent <= room => self.at,
+            _ => segment_start(self.at.segment + 1),
+        };
         let behind = Place { offset: place.offset + extent, ..place };
         if next.place != behind && next.place != segment_start(place.segment + 1) {
             return contradiction("does not begin where the one before it ends");

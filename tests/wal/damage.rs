@@ -449,6 +449,23 @@ fn a_segment_that_is_short_or_of_another_number_refuses_the_start() {
     assert!(damage_of(&long).what.contains("the file has 16385"));
 }
 
+/// Mutant: where a damaged batch is follows from the segments' sizes alone. The first start would accept what the next
+/// one, with an entry more, refuses.
+#[test]
+fn a_damaged_batch_is_where_its_own_first_sector_is_also_behind_a_segment_that_grew() {
+    let disk = disk_with(4, 600);
+    let end = disk.contents(FIRST).unwrap().len();
+    disk.alter(FIRST, end, &[0; BLOCK]);
+    disk.alter(FIRST, 0, &[0xff]);
+    disk.alter(SECOND, BLOCK + SECTOR + 9, &[0xff, 0, 0xff]);
+    let mut opened = open_sound(&disk);
+    assert_eq!(opened.recovered.damage.missing.len(), 1);
+    opened.wal.persist(&[persist(None, vec![entry(5, 1, 10)])]).unwrap();
+    disk.crash();
+    assert_eq!(missing_of(&disk), (vec![4], false));
+    assert_eq!(open_sound(&disk).recovered.log.last_index, LogIndex(5));
+}
+
 #[test]
 fn a_log_that_is_gone_refuses_the_start() {
     let disk = disk_with(1, 10);
