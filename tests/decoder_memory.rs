@@ -1,51 +1,16 @@
 //! What decoders of outside bytes may allocate: a small multiple of what has arrived, whatever the bytes announce.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "fuzz/targets/memory.rs"]
+mod memory;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use raftkv::base::limits::FRAME_BYTES_MAX;
 use raftkv::base::{InstanceId, NodeId};
 use raftkv::wire;
 
-thread_local! {
-    static NOW_BYTES: Cell<isize> = const { Cell::new(0) };
-    static PEAK_BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts what each thread holds, and the most it held.
-struct Counting;
-
-fn count(bytes: isize) {
-    // A thread that ends frees memory after its counters are gone.
-    let _ = NOW_BYTES.try_with(|now| {
-        now.set(now.get() + bytes);
-        let _ = PEAK_BYTES.try_with(|peak| peak.set(peak.get().max(now.get())));
-    });
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// The most that `work` held beyond what was held before it.
 fn peak_bytes(work: impl FnOnce()) -> usize {
-    let before = NOW_BYTES.get();
-    PEAK_BYTES.set(before);
-    work();
-    (PEAK_BYTES.get() - before) as usize
+    memory::peak_bytes(work).1
 }
 
 fn tagged(field: u32, payload: &[u8]) -> Vec<u8> {

@@ -20,8 +20,6 @@ mod frame;
 #[rustfmt::skip]
 #[allow(clippy::all)]
 mod generated;
-#[cfg(test)]
-mod hostile;
 mod legacy;
 mod line;
 mod peer;

@@ -1,4 +1,5 @@
-//! Seeded values of every kind that crosses the wire, and ways to damage their bytes. Tests only.
+//! Seeded values of every kind that crosses the wire. Tests only: those here, and those in `tests/fuzz`, which take this
+//! file in by its path.
 
 use std::time::Duration;
 
@@ -270,22 +271,4 @@ pub fn envelope(random: &mut Random) -> Envelope {
     };
     let cluster_time_ms = random.next();
     Envelope { version: crate::base::limits::ENVELOPE_VERSION, cluster_time_ms, commands: several(random, command) }
-}
-
-/// Does one to four kinds of damage: a flipped bit, another byte, a byte more or less, a stretch repeated, cut out or
-/// overwritten with what lengths and tags look like.
-pub fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() as u64 + 1) as usize;
-        let end = at + random.below((bytes.len() - at) as u64 + 1) as usize;
-        match random.below(7) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = random.next() as u8,
-            2 => bytes.insert(at, random.next() as u8),
-            3 => drop(bytes.drain(at..end)),
-            4 => drop(bytes.splice(at..at, bytes[at..end].to_vec())),
-            5 => drop(bytes.splice(at..at, [0xff, 0xff, 0xff, 0xff, 0x0f])),
-            _ => bytes.truncate(at),
-        }
-    }
 }
