@@ -82,8 +82,7 @@ impl Letters {
 
     /// From here on a send wakes the poll; true: there is nothing to stay awake for.
     pub fn about_to_sleep(&self) -> bool {
-        self.bell.sleeper.about_to_sleep();
-        self.from_all.is_empty()
+        self.bell.sleeper.may_sleep(|| self.from_all.is_empty())
     }
 
     pub fn awake(&self) {

@@ -50,7 +50,7 @@ mod tests;
 mod transport;
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 
 pub use admission::Admission;
 pub use counters::{CloseReason, NetCounters};

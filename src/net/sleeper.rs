@@ -1,5 +1,5 @@
 //! The flag that makes a wake cost nothing while the net thread is awake. Nothing else lives here, so that it can
-//! be checked alone over every interleaving.
+//! be checked alone: `tests/sleeping_flag.rs` takes this very file and goes through every interleaving of it.
 //!
 //! ```text
 //! net thread                          a sender
@@ -12,16 +12,19 @@
 //! The two fences are sequentially consistent, so either 3 sees a's push or c sees 1's flag: never neither
 //! (Dekker's argument). A wake is sticky in the poll, so one between 3 and 4 ends 4 at once.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use super::atomic::{AtomicBool, Ordering, fence};
 
 #[derive(Debug, Default)]
 pub struct Sleeper(AtomicBool);
 
 impl Sleeper {
-    /// Step 1 and 2. The caller must look at its channel between this and the poll.
-    pub fn about_to_sleep(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Steps 1 to 3: `is_empty` looks at the channel. Whether the poll may wait.
+    pub fn may_sleep(&self, is_empty: impl FnOnce() -> bool) -> bool {
+        // A store would do, since a sender's swap comes directly behind the value that it read. Loom does not know that,
+        // and takes a swap's place behind this one for possible; a swap here costs nothing beside the fence.
+        self.0.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
+        is_empty()
     }
 
     /// Step 5.
@@ -34,22 +37,5 @@ impl Sleeper {
     pub fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_sleeper_is_woken_and_only_once() {
-        let sleeper = Sleeper::default();
-        assert!(!sleeper.must_wake(), "awake");
-        sleeper.about_to_sleep();
-        assert!(sleeper.must_wake());
-        assert!(!sleeper.must_wake(), "somebody woke it already");
-        sleeper.about_to_sleep();
-        sleeper.awake();
-        assert!(!sleeper.must_wake());
     }
 }
