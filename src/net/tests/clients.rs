@@ -120,6 +120,55 @@ fn a_value_passes_through_socket_buffers_that_are_much_smaller() {
     assert!(client.rest_text() == format!("{large}\n{large}\n"));
 }
 
+/// Each turn reads or writes a byte, and neither side's system takes more than a few at once.
+#[test]
+fn nothing_is_lost_with_a_budget_of_one_and_buffers_that_hold_little_when_the_client_ends_its_input() {
+    let (clients, rounds) = (3, 4);
+    let port = listener();
+    // What it accepts takes these over.
+    socket2::SockRef::from(&port).set_recv_buffer_size(1).unwrap();
+    socket2::SockRef::from(&port).set_send_buffer_size(1).unwrap();
+    let node = Node::start(config(1, port, &[], least())).with_answers();
+    let asking: Vec<_> = (0..clients)
+        .map(|n: usize| {
+            let mut client = node.connect();
+            socket2::SockRef::from(&client.0).set_recv_buffer_size(1).unwrap();
+            socket2::SockRef::from(&client.0).set_send_buffer_size(1).unwrap();
+            let mut writer = Client(client.0.try_clone().unwrap());
+            let large = n.to_string().repeat(6_000);
+            let script = format!("PUT {n} {large}\nGET {n}\n").repeat(rounds);
+            let writing = thread::spawn(move || {
+                writer.write(script);
+                writer.end();
+            });
+            thread::spawn(move || {
+                let answers = client.rest_text();
+                writing.join().unwrap();
+                assert!(answers == format!("OK\n{large}\n").repeat(rounds), "client {n}: {} bytes", answers.len());
+            })
+        })
+        .collect();
+    asking.into_iter().for_each(|client| client.join().unwrap());
+}
+
+#[test]
+fn an_answer_that_comes_long_after_the_client_ended_its_input_still_reaches_it() {
+    let node = Node::alone(NetLimits::default());
+    let (mut client, mut probe) = (node.connect(), node.connect());
+    client.write("GET a\nGET b\n");
+    client.end();
+    let [a, b] = [node.request().0, node.request().0];
+    // The end of its input has been seen, and is no reason to close.
+    for _ in 0..10 {
+        assert_eq!(probe.ask("PING"), "PONG");
+    }
+    assert_eq!(node.counters.open.load(std::sync::atomic::Ordering::Relaxed), 2);
+    node.send(NetEvent::Reply { origin: b, reply: value(&"second".into()) });
+    node.send(NetEvent::Reply { origin: a, reply: value(&"first".into()) });
+    assert_eq!(client.rest_text(), "first\nsecond\n");
+    node.await_count(&mut probe, "its end", |counters| counters.closed(CloseReason::Finished) == 1);
+}
+
 #[test]
 fn an_answer_for_a_closed_connection_never_reaches_the_next_one_in_its_slot() {
     let node = Node::alone(NetLimits::default());

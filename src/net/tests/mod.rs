@@ -119,8 +119,11 @@ impl Node {
 
     /// Answers everything from a [`Store`] until the node stops.
     fn with_store(limits: NetLimits) -> Node {
-        let node = Node::alone(limits);
-        let (from_net, mailbox) = (node.from_net.clone(), node.mailbox.clone());
+        Node::alone(limits).with_answers()
+    }
+
+    fn with_answers(self) -> Node {
+        let (from_net, mailbox) = (self.from_net.clone(), self.mailbox.clone());
         thread::spawn(move || {
             let mut store = Store::default();
             while let Ok(event) = from_net.recv() {
@@ -128,7 +131,7 @@ impl Node {
                 mailbox.send(&mut vec![NetEvent::Reply { origin, reply: store.answer(request) }]);
             }
         });
-        node
+        self
     }
 
     fn send(&self, event: NetEvent) {

@@ -63,6 +63,16 @@ impl Stepped {
         }
     }
 
+    /// Turns until a client's end, which is no good one, is seen.
+    fn reset(&mut self, client: Client) {
+        socket2::SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).unwrap();
+        let broken = self.net.counters().closed(CloseReason::Broken);
+        drop(client);
+        while self.net.counters().closed(CloseReason::Broken) == broken {
+            self.net.turn().unwrap();
+        }
+    }
+
     /// One turn with a heartbeat among its letters: it has left when the turn is over.
     fn turn_with_heartbeat(&mut self, round: u64) {
         self.mailbox.send(&mut vec![NetEvent::Send { message: heartbeat(1, 2, round) }]);
@@ -110,6 +120,44 @@ fn a_heartbeat_leaves_in_its_turn_however_much_waits_for_clients_who_are_written
         // Each byte is encoded and written, and a turn may end with little done of its budget.
         assert!(round <= 3 * (CLIENTS * answer / turn) as u64, "no end after {round} turns: {arrived:?}");
     }
+}
+
+/// A slot has three owners in one turn's time: a client whose answer is still under way, a peer that breaks off, and the
+/// client that is accepted in the turn in which the poll reports both.
+#[test]
+fn a_token_that_is_used_again_within_one_batch_of_events_belongs_to_its_new_owner_alone() {
+    let mut node = Stepped::start(NetLimits::default());
+    let mut first = Client::connect(node.address);
+    first.write("GET first\n");
+    let first_asked = node.next_request();
+    node.reset(first);
+    let mut peer = Client::connect(node.address);
+    let mut bytes = BytesMut::new();
+    wire::encode_hello(&Hello { from: identity(2), to: node_id(1) }, &mut bytes);
+    peer.write(&bytes);
+    while peer.arrived() == 0 {
+        node.net.turn().unwrap();
+    }
+    // Nothing is left to be said of the peer when it breaks off in the middle of a frame while somebody waits at the door.
+    bytes.clear();
+    wire::encode_peer(&PeerFrame::Raft(heartbeat(2, 1, 1)), &mut bytes);
+    peer.write(&bytes[..bytes.len() / 2]);
+    socket2::SockRef::from(&peer.0).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    let mut next = Client::connect(node.address);
+    next.write("GET next\n");
+    let answer_to = |origin, text: &'static [u8]| NetEvent::Reply { origin, reply: value(&text.into()) };
+    node.net.turn().unwrap();
+    let events: Vec<FromNet> = node.from_net.try_iter().collect();
+    let [FromNet::Request { origin, .. }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(origin.connection.slot, first_asked.connection.slot, "the slot is used again in this very turn");
+    assert_eq!(origin.sequence, first_asked.sequence, "only the generation tells the two answers apart");
+    node.mailbox.send(&mut vec![answer_to(first_asked, b"first"), answer_to(origin, b"next")]);
+    node.net.turn().unwrap();
+    assert_eq!(next.line(), "next");
+    next.write("PING\n");
+    node.net.turn().unwrap();
+    assert_eq!(next.line(), "PONG");
 }
 
 #[test]
