@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use common::{PATIENCE, Processes, RAFTKV, free_ports, has, skip};
+use common::{PATIENCE, Processes, RAFTKV, attached, free_ports, has, skip};
 use raftkv::client::{Client, ClientSettings};
 
 const MARK: &str = "a-key-that-is-easily-found";
@@ -79,24 +79,6 @@ fn trace(pid: i32, output: &Path) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .expect("strace starts")
-}
-
-/// Waits until strace says that it is attached; false if it may not.
-fn attached(child: &mut Child) -> bool {
-    let stderr = child.stderr.as_mut().expect("it is piped");
-    let mut said = Vec::new();
-    let mut byte = [0];
-    while stderr.read(&mut byte).is_ok_and(|count| count == 1) {
-        said.push(byte[0]);
-        let text = String::from_utf8_lossy(&said);
-        if text.contains("attached") {
-            return true;
-        }
-        if text.contains("not permitted") {
-            return false;
-        }
-    }
-    false
 }
 
 #[test]

@@ -26,9 +26,14 @@ pub struct Processes {
     pub directory: TempDir,
     pub ports: Vec<u16>,
     children: Vec<Option<Child>>,
-    extra: Vec<String>,
-    /// How the options name the host of a peer.
-    peer_host: &'static str,
+    /// Further options of each node.
+    options: Vec<Vec<String>>,
+    /// Of each node: a command that becomes the node, which is its last arguments; empty for none.
+    before: Vec<Vec<String>>,
+    /// Where each listens.
+    hosts: Vec<String>,
+    /// How the options name the host of a peer, where that is another name.
+    peer_host: Option<&'static str>,
 }
 
 impl Processes {
@@ -44,16 +49,47 @@ impl Processes {
 
     /// The same, with the peers' host as given: the README calls it localhost.
     pub fn start_as(peer_host: &'static str, nodes: usize, extra: &[&str]) -> Processes {
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
-        let ports = free_ports(nodes);
-        let children = (0..nodes).map(|_| None).collect();
-        let extra = extra.iter().map(|option| option.to_string()).collect();
-        let mut cluster = Processes { directory, ports, children, extra, peer_host };
-        for node in 1..=nodes {
-            cluster.spawn(node);
-        }
-        cluster.leader();
+        let mut cluster = Processes::prepare(nodes);
+        cluster.peer_host = Some(peer_host);
+        (1..=nodes).for_each(|node| cluster.add_options(node, extra));
+        cluster.start_all();
         cluster
+    }
+
+    /// A cluster of which nothing runs yet, so that what is special about a node can be said.
+    pub fn prepare(nodes: usize) -> Processes {
+        Processes {
+            directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory"),
+            ports: free_ports(nodes),
+            children: (0..nodes).map(|_| None).collect(),
+            options: vec![Vec::new(); nodes],
+            before: vec![Vec::new(); nodes],
+            hosts: vec!["127.0.0.1".to_string(); nodes],
+            peer_host: None,
+        }
+    }
+
+    pub fn add_options(&mut self, node: usize, options: &[&str]) {
+        self.options[node - 1].extend(options.iter().map(|option| option.to_string()));
+    }
+
+    /// From its next start on the node is started by `command`, which must become it (exec).
+    pub fn put_before(&mut self, node: usize, command: &[&str]) {
+        self.before[node - 1] = command.iter().map(|argument| argument.to_string()).collect();
+    }
+
+    pub fn set_host(&mut self, node: usize, host: &str) {
+        self.hosts[node - 1] = host.to_string();
+    }
+
+    /// Starts those that don't run and waits for a leader.
+    pub fn start_all(&mut self) {
+        for node in 1..=self.len() {
+            if self.children[node - 1].is_none() {
+                self.spawn(node);
+            }
+        }
+        self.leader();
     }
 
     pub fn len(&self) -> usize {
@@ -61,7 +97,7 @@ impl Processes {
     }
 
     pub fn address(&self, node: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[node - 1])
+        format!("{}:{}", self.hosts[node - 1], self.ports[node - 1])
     }
 
     pub fn addresses(&self) -> Vec<String> {
@@ -91,8 +127,11 @@ impl Processes {
 
     /// The command line of a node, without what redirects it.
     pub fn command(&self, node: usize) -> Command {
-        let mut command = Command::new(RAFTKV);
-        command.args(self.arguments(node)).env_remove("RUST_LOG").stdin(Stdio::null());
+        let mut words = self.before[node - 1].clone();
+        words.push(RAFTKV.to_string());
+        words.extend(self.arguments(node));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
 
@@ -103,9 +142,10 @@ impl Processes {
         arguments.extend(["--listen".to_string(), self.address(node)]);
         arguments.extend(["--data-dir".to_string(), self.data_dir(node).display().to_string()]);
         for peer in (1..=self.len()).filter(|peer| *peer != node) {
-            arguments.extend(["--peer".to_string(), format!("{peer}={}:{}", self.peer_host, self.ports[peer - 1])]);
+            let host = self.peer_host.unwrap_or(&self.hosts[peer - 1]);
+            arguments.extend(["--peer".to_string(), format!("{peer}={host}:{}", self.ports[peer - 1])]);
         }
-        arguments.extend(self.extra.clone());
+        arguments.extend(self.options[node - 1].clone());
         arguments
     }
 
@@ -142,8 +182,13 @@ impl Processes {
 
     /// Waits for its end; the exit status.
     pub fn end(&mut self, node: usize) -> Option<i32> {
-        let mut child = self.children[node - 1].take().expect("the node runs");
-        child.wait().expect("the node ends").code()
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_running(node) {
+            assert!(Instant::now() < deadline, "node {node} does not end:\n{}", self.log(node));
+            std::thread::yield_now();
+        }
+        let mut child = self.children[node - 1].take().expect("the node was started");
+        child.wait().expect("it has ended").code()
     }
 
     pub fn is_running(&mut self, node: usize) -> bool {
@@ -216,11 +261,21 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 
 /// Says that a test can't run here and why; `tools/check` counts these at the end.
 pub fn skip(test: &str, why: &str) {
-    use std::io::Write;
     println!("SKIPPED {test}: {why}");
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
-    let mut file = File::options().create(true).append(true).open(path).expect("the list of skipped tests");
-    writeln!(file, "{test}: {why}").expect("the list of skipped tests");
+    note("skipped", &format!("{test}: {why}"));
+}
+
+/// Says what a test did, in figures; `tools/check` shows these at the end.
+pub fn report(line: &str) {
+    println!("{line}");
+    note("figures", line);
+}
+
+fn note(list: &str, line: &str) {
+    use std::io::Write;
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(list);
+    let mut file = File::options().create(true).append(true).open(path).expect("the list can be written");
+    writeln!(file, "{line}").expect("the list can be written");
 }
 
 /// Whether a program can be started.
@@ -228,29 +283,52 @@ pub fn has(program: &str, argument: &str) -> bool {
     Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// What a stopped node's log says, applied: every key with its value. All of it is committed where the nodes have
+/// Waits until strace says that it is attached; false if it may not.
+pub fn attached(child: &mut Child) -> bool {
+    use std::io::Read;
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while stderr.read(&mut byte).is_ok_and(|count| count == 1) {
+        said.push(byte[0]);
+        let text = String::from_utf8_lossy(&said);
+        if text.contains("attached") {
+            return true;
+        }
+        if text.contains("not permitted") {
+            return false;
+        }
+    }
+    false
+}
+
+/// The entries of a stopped node's log that are commands, decoded. All of it is committed where the nodes have
 /// converged.
-pub fn disk_state(data_dir: &std::path::Path) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+pub fn disk_commands(data_dir: &std::path::Path) -> Vec<raftkv::base::Command> {
     use raftkv::base::EntryKind;
     use raftkv::base::LogIndex;
     use raftkv::disk::{RealDisk, Wal, WalSettings};
-    use raftkv::kv::Store;
     let disk = std::sync::Arc::new(RealDisk::open(data_dir).expect("the directory opens"));
     let opened = Wal::open(disk, WalSettings::default(), None).expect("the log opens");
     let last = opened.recovered.log.last_index;
-    let mut store = Store::new();
+    let mut commands = Vec::new();
     let mut next = LogIndex(1);
     while next <= last {
         let entries = opened.reader.read(next, last, 1024 * 1024).expect("the log is readable");
-        for entry in &entries {
-            if entry.kind == EntryKind::Commands {
-                let envelope = raftkv::wire::decode_envelope(entry.data.clone()).expect("it was applied");
-                for command in &envelope.commands {
-                    store.apply(command);
-                }
-            }
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Commands) {
+            let envelope = raftkv::wire::decode_envelope(entry.data.clone()).expect("it was applied");
+            commands.extend(envelope.commands);
         }
         next = entries.last().expect("a read gives an entry at least").index.next();
+    }
+    commands
+}
+
+/// What they come to: every key with its value.
+pub fn disk_state(data_dir: &std::path::Path) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut store = raftkv::kv::Store::new();
+    for command in disk_commands(data_dir) {
+        store.apply(&command);
     }
     let view = store.view();
     let keys = view.list(b"", None, 0, usize::MAX).keys;
