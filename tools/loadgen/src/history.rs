@@ -80,7 +80,7 @@ impl Asked {
             api::Request::Write(base::Operation::Delete { key }) => Operation::Delete { key },
             api::Request::Get { key, .. } => Operation::Get { key },
             api::Request::List { prefix, after, limit, .. } => Operation::List { prefix, after, limit },
-            api::Request::Status => return None,
+            api::Request::Status | api::Request::Scrub => return None,
         };
         Some(Asked { at: Instant::now(), operation })
     }
