@@ -213,7 +213,7 @@ fn the_version_names_the_commit_and_the_data_format() {
     let (status, version) = run("", &["--version"]);
     assert_eq!(status, 0);
     assert!(
-        version.starts_with("raftkv ") && version.contains("commit ") && version.contains("data format 1"),
+        version.starts_with("raftkv ") && version.contains("commit ") && version.contains("data format 2"),
         "{version}"
     );
 }

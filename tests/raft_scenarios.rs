@@ -333,6 +333,7 @@ scripts! {
     damage_end
     damage_lost
     damage_never_acknowledged
+    damage_nobody_sound
     damage_refill
     damage_running
     digest

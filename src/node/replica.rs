@@ -283,7 +283,7 @@ impl Replica {
     }
 
     fn log_problems(&self) -> Vec<String> {
-        let Health { suspect, end_uncertain, missing, first_missing, lost } = self.raft.health();
+        let Health { suspect, end_uncertain, missing, first_missing, lost, nobody_is_sound } = self.raft.health();
         let mut problems = Vec::new();
         if !suspect {
             return problems;
@@ -299,6 +299,12 @@ impl Replica {
                 "its disk has lost {missing} log entries, the first is {index}: they are fetched from the other nodes, and \
                  until then its vote does not count"
             ));
+        } else if nobody_is_sound {
+            problems.push(
+                "every voter has lost the end of its log, and what was acknowledged last may be gone: nothing goes on \
+                 without a node whose disk is sound"
+                    .to_string(),
+            );
         } else if end_uncertain {
             problems.push(
                 "its disk has lost the end of its log: its vote counts only with all others, until it has what the \

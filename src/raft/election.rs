@@ -157,6 +157,8 @@ impl Raft {
         ballot.granted.insert(from, Grant { instance, log_is_empty, suspect });
         match &self.state {
             State::PreCandidate(ballot) if self.is_won(ballot) => self.start_vote(now, out),
+            // Nobody is left who is certain what there was.
+            State::PreCandidate(ballot) if self.has_every_vote(ballot) => self.repair.note_nobody_is_sound(),
             State::Candidate(ballot) if self.is_won(ballot) => {
                 let State::Candidate(ballot) = std::mem::replace(&mut self.state, State::Follower) else { return };
                 self.become_leader(now, &ballot, out);
@@ -181,8 +183,18 @@ impl Raft {
         };
         let is_sound = |grant: &&Grant| !grant.suspect || removed(Guard::SuspectVoteCounts);
         let sound = |member: &Member| granted(member).filter(is_sound).map(|_| ());
-        let mut all = members.voters.iter().chain(&members.outgoing);
-        quorum::reached(members, sound).is_some() || all.all(|member| granted(member).is_some())
+        quorum::reached(members, sound).is_some()
+            || self.has_every_vote(ballot) && members.voters.iter().any(|member| sound(member).is_some())
+    }
+
+    /// Whether every voter has voted for this node, suspect or not.
+    fn has_every_vote(&self, ballot: &Ballot) -> bool {
+        let members = self.membership.current();
+        let mut voters = members.voters.iter().chain(&members.outgoing);
+        voters.all(|member| {
+            let instance = ballot.instance_of(member.id);
+            instance.is_some() && instance == member.instance
+        })
     }
 
     /// Whether there is a leader that works, as far as this node can tell: then it helps nobody to replace it.

@@ -25,6 +25,9 @@
 //! nothing in a majority. Among *all* voters it is: whoever holds the furthest position of all holds everything that any
 //! of them still holds. That is how a cluster elects when less than a majority is sound.
 //!
+//! One voter must be sound: where all have lost the end of their logs, a cluster of one above all, what was
+//! acknowledged last may be gone everywhere, and nobody could tell. Then the node says so, and goes no further.
+//!
 //! **Cleared** when nothing is missing and the end is certain. Where it is not, a leader settles it: it says, when asked,
 //! where its log ends (the *barrier*). Once this log is the leader's up to there, durably, and an entry of the leader's own
 //! term is committed in it, it holds whatever it can have acknowledged: to this leader nothing behind the barrier, and of
@@ -71,6 +74,8 @@ pub(super) struct Repair {
     asked_last: Option<NodeId>,
     /// Tells the answers to this start's questions from late ones to an earlier start's.
     nonce: u64,
+    /// Every voter would vote for this node, and none of them is sure of its own log's end.
+    nobody_is_sound: bool,
     /// Where the leader of this term had its log's end, after the damage.
     barrier: Option<(Term, LogIndex)>,
     /// Peers that wait for an entry which is being read from the segments.
@@ -104,6 +109,10 @@ impl Repair {
 
     pub fn is_missing(&self, index: LogIndex) -> bool {
         self.missing.contains_key(&index)
+    }
+
+    pub fn note_nobody_is_sound(&mut self) {
+        self.nobody_is_sound = true;
     }
 
     /// The last entry before what is missing, if something is.
@@ -149,6 +158,8 @@ pub struct Health {
     pub first_missing: Option<EntryId>,
     /// Missing, and no voter has it: every copy is bad.
     pub lost: Option<EntryId>,
+    /// Every voter has lost the end of its log: what was acknowledged last can't be known.
+    pub nobody_is_sound: bool,
 }
 
 impl Raft {
@@ -164,6 +175,7 @@ impl Raft {
             end_uncertain: repair.end_uncertain,
             missing: repair.missing.len(),
             first_missing: repair.missing.first_key_value().map(named),
+            nobody_is_sound: repair.nobody_is_sound,
             lost: repair.missing.iter().find(|(_, missing)| self.is_lost(missing)).map(named),
         }
     }
@@ -395,6 +407,7 @@ impl Raft {
         self.repair.replaced_from = None;
         self.repair.suspect = false;
         self.repair.end_uncertain = false;
+        self.repair.nobody_is_sound = false;
         out.cleared = true;
     }
     /// Whether this log has become that of the current leader, up to where that one's ended after the damage. A

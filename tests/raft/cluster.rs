@@ -573,14 +573,16 @@ pub fn describe(message: &Message) -> String {
 }
 
 pub fn describe_health(health: &Health) -> String {
-    let Health { suspect, end_uncertain, missing, first_missing, lost } = health;
+    let Health { suspect, end_uncertain, missing, first_missing, lost, nobody_is_sound } = health;
     if !suspect {
         return "sound".to_string();
     }
     let first =
         first_missing.as_ref().map_or(String::new(), |id| format!(", {missing} missing from {}", describe_id(id)));
     let lost = lost.as_ref().map_or(String::new(), |id| format!(", every copy of {} is bad", describe_id(id)));
-    format!("suspect{}{first}{lost}", if *end_uncertain { ", end uncertain" } else { "" })
+    let end = if *end_uncertain { ", end uncertain" } else { "" };
+    let nobody = if *nobody_is_sound { ", nobody is sound" } else { "" };
+    format!("suspect{end}{first}{lost}{nobody}")
 }
 
 fn describe_id(id: &EntryId) -> String {

@@ -421,7 +421,11 @@ impl World {
 
     /// Whether a node names an entry of which no copy is left. Then no node has it.
     fn names_a_lost_entry(&mut self) -> bool {
-        let lost = |node: &mut super::node::Node| node.running()?.consensus.replica().health().lost;
+        let health = |node: &mut Node| Some(node.running()?.consensus.replica().health());
+        if self.nodes.iter_mut().filter_map(health).any(|health| health.nobody_is_sound) {
+            return true;
+        }
+        let lost = |node: &mut Node| health(node)?.lost;
         let Some(lost) = self.nodes.iter_mut().find_map(lost) else { return false };
         let disks: Vec<_> = self.nodes.iter().map(|node| node.disk.fork()).collect();
         !disks.iter().any(|disk| self.held_by(disk).is_some_and(|held| held.contains(&(lost.index, lost.term))))
