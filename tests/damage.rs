@@ -75,6 +75,11 @@ impl Rig {
         self.disks[&id].alter(LOG, at, &[bytes[at] ^ byte]);
     }
 
+    /// It goes after the node calls itself sound, on another thread.
+    fn await_no_mark(&self, id: NodeId) {
+        self.await_status(id, "no mark on its disk", |_| !self.disks[&id].files().contains(&"suspect".to_string()));
+    }
+
     fn assert_everything_is_there(&self) {
         let mut client = self.cluster.client(self.cluster.wait_for_leader(PATIENCE).expect("a leader"));
         client.set_timeout(PATIENCE);
@@ -102,7 +107,7 @@ fn every_node_damaged_in_a_different_entry_comes_back_by_itself() {
         let healed = rig.disks[&id].contents(LOG).unwrap();
         let written = 40 * BLOCK;
         assert!(healed[..written] == before[..written], "node {id} holds what it held, to the last bit");
-        assert!(!rig.disks[&id].files().contains(&"suspect".to_string()), "node {id} still has the mark");
+        rig.await_no_mark(id);
     }
 }
 
@@ -119,7 +124,7 @@ fn a_bit_flipped_under_a_running_node_is_found_and_refilled_without_a_restart() 
         assert_eq!(done.scrub.damaged, 1, "{done:?}");
         rig.await_status(id, "soundness", |status| status.problems.is_empty());
         assert!(rig.disks[&id].contents(LOG).unwrap()[..40 * BLOCK] == before[..40 * BLOCK]);
-        assert!(!rig.disks[&id].files().contains(&"suspect".to_string()));
+        rig.await_no_mark(id);
         let again = rig.cluster.scrub(id, PATIENCE).expect("the node answers");
         let done = rig.await_status(id, "the second pass", |status| status.scrub.passes > again.scrub.passes);
         assert_eq!(done.scrub.damaged, 1, "nothing is damaged any more");
