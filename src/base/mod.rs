@@ -12,6 +12,7 @@ pub mod members;
 pub mod moment;
 pub mod random;
 pub mod role;
+pub mod space;
 pub mod steps;
 
 pub use address::is_same_address;
@@ -21,4 +22,5 @@ pub use members::{Member, Members};
 pub use moment::Moment;
 pub use random::Random;
 pub use role::Role;
+pub use space::Space;
 pub use steps::Step;

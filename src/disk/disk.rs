@@ -55,6 +55,11 @@ pub(super) fn file_error(doing: &'static str, name: impl Into<String>, source: i
     io::Error::new(source.kind(), FileError { doing, name: name.into(), source })
 }
 
+/// Whether what failed may succeed once there is room.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Reads a small file whole. `bytes_max` is checked before anything is allocated.
 pub(super) fn read_small(disk: &dyn Disk, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(name)?;

@@ -61,8 +61,9 @@ mod slots;
 mod wal;
 mod walk;
 
+pub use crate::base::Space;
 pub use data_dir::{DataDir, Wanted, random_u128};
-pub use disk::{Disk, DiskFile};
+pub use disk::{Disk, DiskFile, is_full};
 pub use error::{Damage, OpenError, WalError};
 pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk};
 pub use reader::LogReader;
@@ -71,4 +72,4 @@ pub use recovery::{Cut, RecoveryReport};
 pub use repair::{Offered, RepairProgress, Repairer};
 pub use scrub::{Scrub, ScrubStep};
 pub use segment::{Pace, PreparedSegment, SegmentJob};
-pub use wal::{Opened, Space, Wal, WalSettings};
+pub use wal::{Opened, Wal, WalSettings};

@@ -111,6 +111,11 @@ impl Claim {
         Claim { state: Mutex::new(if failing { ClaimState::Failing } else { ClaimState::Open }) }
     }
 
+    /// Of a job that is yet to be offered, after a first look at the disk: it has no room.
+    pub fn void() -> Claim {
+        Claim { state: Mutex::new(ClaimState::Void) }
+    }
+
     /// The wal can't wait any longer. If the job already gave the segment its name, it is to be used.
     pub fn take_over(&self) -> TakenOver {
         let mut state = self.state.lock();
@@ -194,7 +199,7 @@ impl Drop for SegmentJob {
 }
 
 /// What is made ahead leaves room for others.
-fn check_room(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+pub(super) fn check_room(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
     let (free, needed) = (disk.free_bytes()?, bytes.saturating_add(DISK_LOW_WATER_BYTES));
     if free >= needed {
         return Ok(());

@@ -19,10 +19,10 @@
 //!   in use:  |##########....|          + can't be made                      Exhausted
 //! ```
 //!
-//! `Exhausted` leaves half a segment for what is under way, and nothing more may be asked for: an append that needs a
-//! segment that can't be made is an error like any other, and ends the process. The background tries again and again;
-//! the first segment that it makes ends it all. A start needs no room at all, unless it finds damage: the mark is a
-//! small file, for which the segments made ahead leave some.
+//! `Exhausted` leaves half a segment for what is under way, and nothing more may be asked for. If that is not enough,
+//! [`Wal::fitting`] says what is to wait: a full disk is no error, and an append that does not fit is not begun. While
+//! something waits it is `Exhausted` whatever is left, for what is behind waits too. The background tries again and again; the first segment that it makes ends it all. A start needs no room at all, unless it
+//! finds damage: the mark is a small file, for which the segments made ahead leave some.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::Disk;
+use super::disk::{Disk, is_full};
 use super::error::{OpenError, WalError};
 use super::map::{BatchPlace, LogMap};
 use super::reader::LogReader;
@@ -41,12 +41,14 @@ use super::record::{
 use super::recovery::{self, RecoveryReport};
 use super::repair::Repairer;
 use super::sector::{BLOCK_BYTES, Place, Stamp};
-use super::segment::{Claim, PreparedSegment, SEGMENT_HEADER_BYTES, Segment, SegmentJob, TakenOver, prepare_at_once};
+use super::segment::{
+    Claim, PreparedSegment, SEGMENT_HEADER_BYTES, Segment, SegmentJob, TakenOver, check_room, prepare_at_once,
+};
 use super::slots::TermSlots;
 use crate::base::limits::{
     ENTRY_DATA_BYTES_MAX, LOG_MEMORY_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENTS_READY,
 };
-use crate::base::{ClusterId, Entry, LogIndex};
+use crate::base::{ClusterId, Entry, LogIndex, Space};
 use crate::guard::{Guard, removed};
 use crate::raft::{Persist, Recovered};
 
@@ -99,16 +101,6 @@ impl WalSettings {
     }
 }
 
-/// Whether there is room for more, on the disk and in what is prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Space {
-    Plenty,
-    /// Only the reserve is left: deletes and the cluster's own entries may go on.
-    Low,
-    /// The reserve is used up too.
-    Exhausted,
-}
-
 /// An opened log.
 pub struct Opened {
     pub wal: Wal,
@@ -130,6 +122,8 @@ pub struct Wal {
     ready: VecDeque<Segment>,
     /// The job that makes the next one.
     claim: Option<Arc<Claim>>,
+    /// Something that was asked for does not fit.
+    is_waiting: bool,
     stamp: Stamp,
     /// The last batch.
     previous: Option<Written>,
@@ -152,6 +146,8 @@ impl Wal {
         let map = Arc::new(Mutex::new(found.map));
         let reader = LogReader::new(disk.clone(), map.clone());
         let repairer = Repairer::new(disk.clone(), map.clone(), found.mark, found.stamp.incarnation);
+        // So that a start on a full disk takes nothing in before the background has tried.
+        let is_full = check_room(&*disk, settings.segment_bytes).is_err();
         let wal = Wal {
             disk,
             settings,
@@ -159,7 +155,8 @@ impl Wal {
             active: found.active,
             offset: found.offset,
             ready: found.ready,
-            claim: None,
+            claim: is_full.then(|| Arc::new(Claim::void())),
+            is_waiting: false,
             stamp: found.stamp,
             previous: found.previous,
             map,
@@ -204,12 +201,66 @@ impl Wal {
         }
         let mut rest = &entries[..];
         while !rest.is_empty() {
-            let payload_max = payload_fitting(self.settings.segment_bytes - SEGMENT_HEADER_BYTES);
-            let (group, behind) = rest.split_at(count_fitting(rest, payload_max));
+            let (group, behind) = rest.split_at(count_fitting(rest, self.payload_max()));
             self.append(group)?;
             rest = behind;
         }
         Ok(())
+    }
+
+    fn payload_max(&self) -> usize {
+        payload_fitting(self.settings.segment_bytes - SEGMENT_HEADER_BYTES)
+    }
+
+    /// How many of `batch`, from the first on, may be given to [`Wal::persist`] now: all, unless the disk is full. The
+    /// rest waits for a segment. What has been asked for is thus never what a full disk fails on.
+    pub fn fitting(&mut self, batch: &[Persist]) -> Result<usize, WalError> {
+        if self.failed.is_some() {
+            return Ok(batch.len()); // `persist` says why not
+        }
+        // The background was too slow: as many segments as it takes are made here, or can't be.
+        while !self.is_short() && !self.fits(batch) {
+            match self.make_segment(self.last_sequence() + 1) {
+                Ok(segment) => self.ready.push_back(segment),
+                Err(error) if is_full(&error) => {
+                    log::warn!("{error}; what is to be written waits for room");
+                    self.claim = Some(Arc::new(Claim::void()));
+                }
+                Err(error) => {
+                    self.failed = Some(error.to_string());
+                    return Err(WalError::Failed(error));
+                }
+            }
+        }
+        self.is_waiting = !self.fits(batch);
+        if !self.is_waiting {
+            return Ok(batch.len());
+        }
+        // The last that fits, by halves: more never fit where fewer don't.
+        let (mut fitting, mut too_many) = (0, batch.len());
+        while too_many - fitting > 1 {
+            let middle = fitting.midpoint(too_many);
+            if self.fits(&batch[..middle]) { fitting = middle } else { too_many = middle }
+        }
+        Ok(fitting)
+    }
+
+    /// Whether what is ready holds the entries of `batch`, cut and placed as `persist` does.
+    fn fits(&self, batch: &[Persist]) -> bool {
+        let entries: Vec<&Entry> = batch.iter().flat_map(|persist| &persist.entries).collect();
+        let (mut left, mut ready) = (self.active.bytes - self.offset, self.ready.iter());
+        let mut rest = &entries[..];
+        while !rest.is_empty() {
+            let (group, behind) = rest.split_at(count_fitting(rest, self.payload_max()));
+            let extent = Run::of(group).extent();
+            if extent > left {
+                let Some(segment) = ready.next() else { return false };
+                left = segment.bytes - SEGMENT_HEADER_BYTES;
+            }
+            left = left.saturating_sub(extent);
+            rest = behind;
+        }
+        true
     }
 
     /// Recovery would refuse a log that holds what is caught here.
@@ -273,13 +324,14 @@ impl Wal {
         Ok(())
     }
 
-    /// The background was too slow: makes the next segment here, or takes over the one that is as good as made.
+    /// Makes the next segment here, or takes over the one that is as good as made.
     fn make_segment(&mut self, sequence: u64) -> io::Result<Segment> {
         if let Some(claim) = self.claim.take()
             && let TakenOver::Made = claim.take_over()
         {
             return Ok(Segment::open(&*self.disk, sequence)?);
         }
+        check_room(&*self.disk, self.settings.segment_bytes)?;
         log::warn!("no segment was ready; segment {sequence:016x} is made while writes wait");
         prepare_at_once(&*self.disk, sequence, self.settings.segment_bytes)
     }
@@ -288,7 +340,9 @@ impl Wal {
     /// on its way.
     pub fn wants_segment(&mut self) -> Option<SegmentJob> {
         let on_its_way = self.claim.as_ref().is_some_and(|claim| !claim.is_void());
-        if self.failed.is_some() || on_its_way || self.ready.len() >= SEGMENTS_READY {
+        // While something waits, one more shows that there is room again; `fitting` then makes all that it takes.
+        let enough = self.ready.len() >= SEGMENTS_READY && !(self.is_waiting && self.is_short());
+        if self.failed.is_some() || on_its_way || enough {
             return None;
         }
         let claim = Arc::new(Claim::after(self.claim.take().as_deref()));
@@ -303,14 +357,19 @@ impl Wal {
 
     /// Cheap: to be asked after each call that changes something here.
     pub fn space(&self) -> Space {
-        let is_short = self.claim.as_ref().is_some_and(|claim| claim.is_failing());
         let is_half_full = self.offset > self.active.bytes / 2;
         match (self.ready.len(), is_half_full) {
-            _ if !is_short => Space::Plenty,
+            _ if self.is_waiting => Space::Exhausted,
+            _ if !self.is_short() => Space::Plenty,
             (SEGMENTS_READY.., _) | (1, false) => Space::Plenty,
             (0, true) => Space::Exhausted,
             _ => Space::Low,
         }
+    }
+
+    /// The next segment can't be made, as far as is known.
+    fn is_short(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.is_failing())
     }
 
     /// Takes what a [`SegmentJob`] made. One that comes too late was not made, or is in use already.

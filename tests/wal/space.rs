@@ -2,6 +2,7 @@
 
 use raftkv::base::limits::DISK_LOW_WATER_BYTES;
 use raftkv::disk::{MemoryDisk, Opened, Pace, SegmentJob, Space, Wal, WalSettings};
+use raftkv::raft::Persist;
 
 use crate::support::*;
 
@@ -135,4 +136,77 @@ fn a_log_that_was_never_used_is_kept_if_there_is_no_room_for_one_of_another_size
     opened.wal.persist(&[persist(Some(hard_state(1, 1)), vec![entry(1, 1, 5000)])]).unwrap();
     disk.crash();
     assert_eq!(model_of(&open(&disk)).log.len(), 1);
+}
+
+/// What was asked for before anybody knew is larger than what is ready.
+#[test]
+fn of_what_does_not_fit_a_full_disk_nothing_is_begun_and_it_fits_once_there_is_room() {
+    for full_from in 0..12 {
+        let disk = MemoryDisk::new();
+        let mut opened = open(&disk);
+        let mut background = Background::default();
+        let last = write(&mut opened, &mut background, &disk, 0, full_from, Space::Low);
+        disk.set_capacity(0);
+        let under_way: Vec<Persist> =
+            (last + 1..=last + 60).map(|index| persist(Some(hard_state(1, 1)), vec![entry(index, 1, 5000)])).collect();
+        let (mut rest, mut written) = (&under_way[..], last);
+        while let fitting @ 1.. = opened.wal.fitting(rest).unwrap() {
+            opened.wal.persist(&rest[..fitting]).unwrap();
+            written += fitting as u64;
+            rest = &rest[fitting..];
+        }
+        assert!(!rest.is_empty() && (full_from > 0 || written >= 7), "full from {full_from}: {written} are written");
+        assert_eq!(opened.wal.last_index().0, written);
+        assert_eq!(opened.wal.space(), Space::Exhausted);
+        // Term and vote need no room.
+        let vote = [persist(Some(hard_state(2, 1)), vec![])];
+        assert_eq!(opened.wal.fitting(&vote).unwrap(), 1);
+        opened.wal.persist(&vote).unwrap();
+        disk.set_capacity(u64::MAX);
+        background.run(&mut opened, &disk);
+        while !rest.is_empty() {
+            let fitting = opened.wal.fitting(rest).unwrap();
+            assert!(fitting > 0, "there is room");
+            let entries = rest[..fitting].iter().flat_map(|persist| persist.entries.clone()).collect();
+            opened.wal.persist(&[persist(None, entries)]).unwrap();
+            rest = &rest[fitting..];
+            background.run(&mut opened, &disk);
+        }
+        drop(background);
+        disk.crash();
+        assert_eq!(model_of(&open(&disk)).log.len() as u64, last + 60, "full from {full_from}");
+    }
+}
+
+/// As from a leader's turn, or a follower's: its entries are one persist, larger than all that is ready.
+#[test]
+fn while_one_large_persist_waits_for_room_there_is_said_to_be_none() {
+    let disk = MemoryDisk::new();
+    let mut opened = open(&disk);
+    let mut background = Background::default();
+    assert_eq!(write(&mut opened, &mut background, &disk, 0, 3, Space::Low), 3);
+    disk.set_capacity(0);
+    let large = [persist(None, (4..64).map(|index| entry(index, 1, 5000)).collect())];
+    assert_eq!(opened.wal.fitting(&large).unwrap(), 0);
+    assert_eq!(opened.wal.space(), Space::Exhausted);
+    disk.set_capacity(u64::MAX);
+    background.run(&mut opened, &disk);
+    assert_eq!(opened.wal.fitting(&large).unwrap(), 1, "segments are made until it fits");
+    assert_eq!(opened.wal.space(), Space::Plenty);
+    opened.wal.persist(&large).unwrap();
+    drop(background);
+    disk.crash();
+    assert_eq!(model_of(&open(&disk)).log.len(), 63);
+}
+
+#[test]
+fn a_start_on_a_full_disk_knows_at_once_how_much_room_there_is() {
+    let disk = MemoryDisk::new();
+    let mut opened = open(&disk);
+    let mut background = Background::default();
+    disk.set_capacity(0);
+    assert!(write(&mut opened, &mut background, &disk, 0, 1000, Space::Exhausted) > 0);
+    drop(background);
+    disk.crash();
+    assert_eq!(open(&disk).wal.space(), Space::Exhausted);
 }
