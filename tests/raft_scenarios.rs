@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use cluster::{Cluster, Settings, describe, describe_health, describe_log};
 use goldenscript::{ArgumentConsumer, Command, Context};
-use raftkv::base::{HardState, LogIndex, NodeId, Term};
+use raftkv::base::{HardState, LogIndex, NodeId, Space, Term};
 use raftkv::raft::Input;
 
 type Answer<T> = Result<T, Box<dyn Error>>;
@@ -191,6 +191,17 @@ impl Script {
                     cluster.read(node, read.parse()?);
                 }
             }
+            // space NODE plenty|low|exhausted: the room on its disk from now on
+            "space" => {
+                let node = node(args.next_pos().ok_or("which node?")?)?;
+                let space = match args.next_pos() {
+                    Some("plenty") => Space::Plenty,
+                    Some("low") => Space::Low,
+                    Some("exhausted") => Space::Exhausted,
+                    other => return Err(format!("how much room is {other:?}?").into()),
+                };
+                cluster.step(node, Input::Space(space));
+            }
             // flip NODE ...: a bit in the memory of its state machine
             "flip" => nodes(args)?.into_iter().for_each(|node| cluster.flip(node)),
             "linkdown" => {
@@ -272,6 +283,14 @@ impl Script {
                     let differing: Vec<_> =
                         raft.differing().iter().map(|(id, at)| format!(", {id} differs at {at}")).collect();
                     writeln!(output, "{node}: {}{diverged}{}", describe_health(&raft.health()), differing.concat())?;
+                }
+            }
+            "room" => {
+                for node in asked {
+                    let Some(raft) = cluster.raft(node) else { continue };
+                    let short: Vec<_> =
+                        raft.short_of_room().map(|(id, space)| format!(", node {id} is {space:?}")).collect();
+                    writeln!(output, "{node}: {:?}{}", raft.room(), short.concat())?;
                 }
             }
             "progress" => {
@@ -366,4 +385,5 @@ scripts! {
     replication_window
     restart
     restart_idle
+    space
 }

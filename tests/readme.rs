@@ -67,6 +67,7 @@ fn the_table_of_limits_is_the_limits() {
         ("a client that does not read its answers", seconds(limits::WRITE_DEADLINE)),
         ("a request without an answer", seconds(limits::REQUEST_TIMEOUT)),
         ("log entries in memory", bytes(limits::LOG_MEMORY_BYTES_MAX as u64)),
+        ("free on the file system", bytes(limits::DISK_LOW_WATER_BYTES)),
     ];
     for (what, limit) in &expected {
         let row = rows.iter().find(|row| row[0] == *what).unwrap_or_else(|| panic!("no row {what:?}"));

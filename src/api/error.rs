@@ -65,7 +65,7 @@ codes! {
     RevisionFuture = 13, "revision_future", true;
     /// The node is stopping.
     ShuttingDown = 14, "shutting_down", true;
-    /// The disk is short of space: what grows is refused, deletes go on. Its number is kept; no node gives it yet.
+    /// A disk is short of space, the leader's or those of a majority: what grows is refused, deletes go on.
     NoSpace = 15, "no_space", true;
     /// The frame is not one that this version understands.
     BadFrame = 16, "bad_frame", false;

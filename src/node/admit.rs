@@ -33,6 +33,12 @@ impl Batch {
         self.writes.extract_if(.., |(taken, ..)| is_stale(*taken)).map(|(_, waiter, _)| waiter).collect()
     }
 
+    /// Those whose writes make the data grow.
+    pub fn take_growing(&mut self) -> Vec<Waiter> {
+        let grows = |operation: &Operation| matches!(operation, Operation::Put { .. });
+        self.writes.extract_if(.., |(.., operation)| grows(operation)).map(|(_, waiter, _)| waiter).collect()
+    }
+
     /// The writes as entries: each takes commands up to `BATCH_BYTES_MAX`, a larger command goes alone.
     pub fn take_entries(&mut self, cluster_time_ms: u64) -> Vec<(Vec<Waiter>, Envelope)> {
         let mut entries: Vec<(Vec<Waiter>, Envelope)> = Vec::new();

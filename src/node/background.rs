@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits::FETCH_BYTES_MAX;
 use crate::base::{ClusterId, Entry, LogIndex, Moment};
-use crate::disk::{DataDir, Disk, LogReader, Offered, Pace, Repairer, SegmentJob};
+use crate::disk::{DataDir, Disk, LogReader, Offered, OpenError, Pace, Repairer, SegmentJob, is_full};
 use crate::raft::Fetch;
 
 use super::clock;
@@ -19,8 +19,8 @@ use super::exits::{Channels, Exits};
 use super::scrubbing::Scrubbing;
 use super::wal::WalEvent;
 
-/// The time between two failed attempts at a segment.
-const PREPARE_RETRY: Duration = Duration::from_secs(1);
+/// The time between two attempts at what a full disk had no room for.
+const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// The inbox of the background thread.
 pub enum BackgroundEvent {
@@ -51,6 +51,8 @@ pub struct Background {
     pace: Pace,
     /// A segment that could not be made, and when it is tried again.
     postponed: Option<(SegmentJob, Moment)>,
+    /// A cluster that could not be recorded for want of room, and when it is tried again.
+    unrecorded: Option<(ClusterId, Moment)>,
 }
 
 impl Background {
@@ -62,7 +64,8 @@ impl Background {
         scrubbing: Scrubbing,
         pace: Pace,
     ) -> Background {
-        Background { disk: data_dir.disk(), data_dir, reader, repairer, scrubbing, pace, postponed: None }
+        let (postponed, unrecorded) = (None, None);
+        Background { disk: data_dir.disk(), data_dir, reader, repairer, scrubbing, pace, postponed, unrecorded }
     }
 
     /// `Err`: the node can't go on.
@@ -70,10 +73,7 @@ impl Background {
         match event {
             BackgroundEvent::PrepareSegment(job) => self.prepare(now, job, exits),
             BackgroundEvent::Fetch(Fetch { lo, hi }) => self.fetch(lo, hi, exits),
-            BackgroundEvent::RecordCluster { cluster } => {
-                let recorded = self.data_dir.record_cluster_id(cluster);
-                recorded.map_err(|error| End::Io(format!("the cluster's id can't be recorded: {error}")))?;
-            }
+            BackgroundEvent::RecordCluster { cluster } => self.record_cluster(now, cluster)?,
             BackgroundEvent::Repair { entries } => self.repair(&entries, exits)?,
             BackgroundEvent::ClearMark => self.maybe_clear_mark()?,
             BackgroundEvent::Scrub => self.scrubbing.begin_now(now),
@@ -85,16 +85,30 @@ impl Background {
     /// When [`Background::on_time`] has something to do though no event has come.
     pub fn sleeps_until(&self) -> Option<Moment> {
         let postponed = self.postponed.as_ref().map(|(_, at)| *at);
-        postponed.into_iter().chain(self.scrubbing.due_at()).min()
+        let unrecorded = self.unrecorded.map(|(_, at)| at);
+        postponed.into_iter().chain(unrecorded).chain(self.scrubbing.due_at()).min()
     }
 
-    /// What is due: a segment that could not be made before, a step of the scrub.
+    /// What is due: what a full disk had no room for before, a step of the scrub.
     pub fn on_time(&mut self, now: Moment, exits: &mut impl Exits) -> Result<(), End> {
         if let Some((job, _)) = self.postponed.take_if(|(_, at)| *at <= now) {
             self.prepare(now, job, exits);
         }
+        if let Some((cluster, _)) = self.unrecorded.take_if(|(_, at)| *at <= now) {
+            self.record_cluster(now, cluster)?;
+        }
         let due = self.scrubbing.due_at().is_some_and(|at| at <= now);
         if due { self.scrubbing.step(now, &self.reader, &mut self.repairer, exits) } else { Ok(()) }
+    }
+
+    /// The log names the cluster too: the directory can do without for as long as the disk is full.
+    fn record_cluster(&mut self, now: Moment, cluster: ClusterId) -> Result<(), End> {
+        match self.data_dir.record_cluster_id(cluster) {
+            Ok(()) => {}
+            Err(OpenError::Io(error)) if is_full(&error) => self.unrecorded = Some((cluster, now + FULL_RETRY)),
+            Err(error) => return Err(End::Io(format!("the cluster's id can't be recorded: {error}"))),
+        }
+        Ok(())
     }
 
     fn fetch(&mut self, lo: LogIndex, hi: LogIndex, exits: &mut impl Exits) {
@@ -135,13 +149,14 @@ impl Background {
     }
 
     /// A failure is no end: the disk may be full for a while, and what is prepared has room. It is tried until it
-    /// succeeds, or the wal takes over: when that can go on no longer, it makes the segment itself or ends the node.
+    /// succeeds, or the wal makes the segment itself; meanwhile the wal says what may still be asked for.
     fn prepare(&mut self, now: Moment, job: SegmentJob, exits: &mut impl Exits) {
         match job.run(&*self.disk, self.pace) {
             Ok(segment) => exits.to_wal(WalEvent::SegmentPrepared { segment }),
             Err(error) => {
                 log::warn!("a log segment can't be prepared, and those that are will be full: {error}; make room");
-                self.postponed = Some((job, now + PREPARE_RETRY));
+                self.postponed = Some((job, now + FULL_RETRY));
+                exits.to_wal(WalEvent::NoRoom);
             }
         }
     }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::api::ScrubStatus;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
-use crate::base::{Entry, LogIndex, Moment, PersistSeq};
+use crate::base::{Entry, LogIndex, Moment, PersistSeq, Space};
 use crate::net::{FromNet, NetEvent, PeerCredit};
 use crate::raft::MissingEntry;
 
@@ -31,6 +31,8 @@ pub enum ConsensusEvent {
     Persisted {
         seq: PersistSeq,
     },
+    /// From the wal: how much room there is, since it changed.
+    Space(Space),
     /// From the background thread: entries from `lo`; none if they can't be read now.
     Fetched {
         lo: LogIndex,
@@ -112,6 +114,7 @@ impl Consensus {
                 ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => self.requests.push_back(request),
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
                 ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
+                ConsensusEvent::Space(space) => self.on_event(now, ReplicaEvent::Space(space)),
                 ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
                 ConsensusEvent::Scrubbed(scrub) => self.on_event(now, ReplicaEvent::Scrubbed(scrub)),
                 ConsensusEvent::Damaged { missing } => self.on_event(now, ReplicaEvent::Damaged { missing }),

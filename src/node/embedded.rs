@@ -21,6 +21,7 @@ use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, OpenedCore};
+use super::end::End;
 use super::settings::Tuning;
 
 /// Where the nodes of an embedded cluster keep their data.
@@ -219,6 +220,11 @@ impl EmbeddedCluster {
                 self.routes.deliver(id, peer, FromNet::LinkDown { peer: id, why });
             }
         }
+    }
+
+    /// Why node `id` has ended by itself; told once. `None` while it runs.
+    pub fn ended(&self, id: NodeId) -> Option<End> {
+        self.cores.get(&id)?.ended.try_recv().ok()
     }
 
     /// From now on nothing goes from `from` to `to`.

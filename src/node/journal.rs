@@ -78,7 +78,7 @@ impl Journal {
             return;
         }
         match problems.is_empty() {
-            true => log::info!("the disk holds everything again, and this node's vote counts again"),
+            true => log::info!("nothing is wrong with this node's disk and state any more"),
             false => problems.iter().for_each(|problem| log::warn!("{problem}")),
         }
         self.problems = (problems, now);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::api::{Leader, PeerStatus, Reply, Request, ScrubStatus, Status};
-use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Step, Term};
+use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Space, Step, Term};
 use crate::guard::{Guard, removed};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
@@ -46,6 +46,8 @@ pub enum ReplicaEvent {
     Persisted {
         seq: PersistSeq,
     },
+    /// How much room this node's disk has, since it changed.
+    Space(Space),
     Fetched {
         lo: LogIndex,
         entries: Vec<Entry>,
@@ -148,6 +150,7 @@ impl Replica {
         match event {
             ReplicaEvent::FromNet(event) => self.on_net(now, event, effects),
             ReplicaEvent::Persisted { seq } => self.raft.step(now, Input::Persisted { seq }, &mut self.out),
+            ReplicaEvent::Space(space) => self.raft.step(now, Input::Space(space), &mut self.out),
             ReplicaEvent::Fetched { lo, entries } => {
                 self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
             }
@@ -262,14 +265,17 @@ impl Replica {
         self.raft.health()
     }
 
-    /// Whether there is nothing wrong with this node's log and state, nor, as far as it knows, with the others' state.
+    /// Whether there is nothing wrong with this node's disk and state, nor, as far as it knows, with the others' room and
+    /// state.
     pub fn is_sound(&self) -> bool {
-        !self.raft.is_suspect() && self.raft.diverged().is_none() && self.raft.differing().is_empty()
+        let same = self.raft.diverged().is_none() && self.raft.differing().is_empty();
+        same && !self.raft.is_suspect() && self.raft.short_of_room().next().is_none()
     }
 
-    /// What is wrong with this node's log and state, and what is done about it, as sentences.
+    /// What is wrong with this node's disk and state, and what is done about it, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.log_problems();
+        problems.extend(self.raft.short_of_room().map(|(node, space)| self.room_problem(node, space)));
         if let Some(index) = self.raft.diverged() {
             problems.push(format!(
                 "its state differs from the majority's behind log entry {index}: it does not lead any more; restart it, and \
@@ -280,6 +286,20 @@ impl Replica {
             problems.push(format!("the state of node {node} differs from the majority's behind log entry {index}"));
         }
         problems
+    }
+
+    fn room_problem(&self, node: NodeId, space: Space) -> String {
+        if node != self.id {
+            let how = if space == Space::Low { "nearly full" } else { "full" };
+            return format!("the disk of node {node} is {how}");
+        }
+        let what = match space {
+            Space::Low => {
+                "nearly full: while it leads, or a majority is like it, nothing that makes the data grow is taken"
+            }
+            _ => "full: it takes no new log entries and does not stand for election",
+        };
+        format!("its disk is {what}; make room in the file system of its data directory, and it goes on by itself")
     }
 
     fn log_problems(&self) -> Vec<String> {
@@ -450,6 +470,11 @@ impl Replica {
         for waiter in self.batch.take_stale(self.raft.view().term) {
             reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
         }
+        if self.raft.room() > Space::Plenty {
+            for waiter in self.batch.take_growing() {
+                reply::answer(waiter, self.no_space(), &mut effects.net);
+            }
+        }
         self.clock.advance(now);
         let deadline = now + self.request_timeout;
         for (waiters, envelope) in self.batch.take_entries(self.clock.now_ms()) {
@@ -465,6 +490,7 @@ impl Replica {
                     for waiter in waiters {
                         let reply = match refused {
                             ProposeRefused::NotLeader => reply::write_replaced(self.leader()),
+                            ProposeRefused::NoSpace => self.no_space(),
                             ProposeRefused::Busy => reply::busy("too many bytes wait to be committed", self.leader()),
                         };
                         reply::answer(waiter, reply, &mut effects.net);
@@ -472,6 +498,12 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn no_space(&self) -> Reply {
+        let room = self.raft.room();
+        let short = self.raft.short_of_room().filter(|(_, space)| *space >= room);
+        reply::no_space(room, short.map(|(node, _)| node).collect(), self.leader())
     }
 
     fn confirm_reads(&mut self, now: Moment) {

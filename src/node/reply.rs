@@ -3,8 +3,8 @@
 //! Consensus thread; pure. Every request that was taken is answered exactly once.
 
 use crate::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request};
-use crate::base::Step;
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
+use crate::base::{NodeId, Space, Step};
 use crate::kv;
 use crate::net::NetEvent;
 
@@ -107,6 +107,21 @@ pub fn forward_failed(is_write: bool, why: &str, leader: Option<Leader>) -> Repl
 
 pub fn shutting_down(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::ShuttingDown, "this node is stopping; ask another one", leader)
+}
+
+/// A write for which the disks of `short`, the leader's or a majority's, have no room.
+pub fn no_space(room: Space, short: Vec<NodeId>, leader: Option<Leader>) -> Reply {
+    let ids: Vec<String> = short.iter().map(NodeId::to_string).collect();
+    let whose = match &ids[..] {
+        [id] => format!("the disk of node {id} is"),
+        ids => format!("the disks of nodes {} are", ids.join(", ")),
+    };
+    let what = match room {
+        Space::Exhausted => "full, and no write is taken",
+        _ => "nearly full, and nothing that makes the data grow is taken; deletes are",
+    };
+    let message = format!("{whose} {what}; nothing was done, make room there and send it again");
+    Reply::refused(ErrorCode::NoSpace, message, leader)
 }
 
 pub fn busy(what: &str, leader: Option<Leader>) -> Reply {

@@ -9,7 +9,7 @@ use super::replica::{Effects, Replica, ReplicaConfig, ReplicaEvent};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
-    PersistSeq, Term,
+    PersistSeq, Space, Term,
 };
 use crate::net::{ConnectionId, FromNet, NetEvent, Origin};
 use crate::raft::{Body, Check, LogTail, Message, Recovered};
@@ -283,4 +283,48 @@ fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
     answered.sort_unstable_by_key(|(sequence, _)| *sequence);
     assert_eq!(answered, [(1, Some(ErrorCode::NoLeader)), (2, Some(ErrorCode::NoLeader))]);
     assert!(rig.replica.is_idle());
+}
+
+/// What became of a write: taken, or refused with this sentence.
+fn refusal(effects: &Effects) -> Option<String> {
+    let reply = effects.net.iter().find_map(|event| match event {
+        NetEvent::Reply { reply, .. } | NetEvent::ForwardReply { reply, .. } => Some(reply),
+        _ => None,
+    });
+    assert_eq!(reply.is_none(), !effects.persists.is_empty(), "{effects:?}");
+    let error = reply?.result.as_ref().unwrap_err();
+    assert_eq!(error.code, ErrorCode::NoSpace, "{error}");
+    Some(error.message.clone())
+}
+
+#[test]
+fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whose_disk_it_is() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let delete = || Request::Write(Operation::Delete { key: "k".into() });
+    let forward = |request| ReplicaEvent::FromNet(FromNet::Forwarded { from: node(2), id: 7, term: Term(2), request });
+    rig.turn(ReplicaEvent::Space(Space::Low));
+    let own = "the disk of node 1 is nearly full, and nothing that makes the data grow is taken; deletes are; nothing \
+               was done, make room there and send it again";
+    assert_eq!(refusal(&rig.ask(put())).as_deref(), Some(own));
+    assert_eq!(refusal(&rig.turn(forward(put()))).as_deref(), Some(own));
+    assert_eq!(refusal(&rig.ask(delete())), None);
+    assert_eq!(refusal(&rig.turn(forward(delete()))), None);
+    assert!(!rig.replica.is_sound() && rig.replica.problems()[0].contains("nearly full"));
+    rig.turn(ReplicaEvent::Space(Space::Exhausted));
+    let full = "the disk of node 1 is full, and no write is taken; nothing was done, make room there and send it again";
+    assert_eq!(refusal(&rig.ask(delete())).as_deref(), Some(full));
+    rig.turn(ReplicaEvent::Space(Space::Plenty));
+    assert_eq!(refusal(&rig.ask(put())), None);
+    assert!(rig.replica.is_sound() && rig.replica.problems().is_empty());
+
+    // Two full followers of four leave a majority; three do not.
+    for (follower, refused) in [(3, false), (5, false), (4, true)] {
+        rig.receive(follower, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low });
+        let refusal = refusal(&rig.ask(put()));
+        assert_eq!(refusal.is_some(), refused, "node {follower}: {refusal:?}");
+        assert!(refusal.is_none_or(|why| why.starts_with("the disks of nodes 3, 4, 5 are nearly full")));
+    }
+    rig.receive(5, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty });
+    assert_eq!(refusal(&rig.ask(put())), None);
 }

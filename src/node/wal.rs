@@ -2,11 +2,12 @@
 //! to wait for that, and tells consensus.
 //!
 //! Group commit without a timer: while one fsync runs, the next batch gathers in the inbox. It decides nothing. A
-//! failed write or fsync ends the node; nothing is retried (what a failed fsync left behind is not known).
+//! failed write or fsync ends the node; nothing is retried (what a failed fsync left behind is not known). A full disk
+//! is none: what does not fit waits, and consensus is told how much room there is before it comes to that.
 
 use crossbeam_channel::Receiver;
 
-use crate::base::{PersistSeq, Step};
+use crate::base::{PersistSeq, Space, Step};
 use crate::disk::{PreparedSegment, Wal, WalError};
 use crate::net::NetEvent;
 use crate::raft::Persist;
@@ -22,6 +23,8 @@ pub enum WalEvent {
     Persist { persists: Vec<Persist> },
     /// A segment that was zeroed ahead.
     SegmentPrepared { segment: PreparedSegment },
+    /// A segment can't be made for now.
+    NoRoom,
     /// One of the term slots is damaged on the disk: both are written anew.
     RewriteSlots,
     /// Everything queued before this is made durable, then the thread ends.
@@ -35,17 +38,21 @@ pub struct WalWork {
     wal: Wal,
     persists: Vec<Persist>,
     net: Vec<NetEvent>,
+    /// What consensus was told last.
+    space: Space,
     slots_are_damaged: bool,
     stopping: bool,
 }
 
 impl WalWork {
     pub fn new(wal: Wal) -> WalWork {
-        WalWork { wal, persists: Vec::new(), net: Vec::new(), slots_are_damaged: false, stopping: false }
+        let (persists, net, space) = (Vec::new(), Vec::new(), Space::Plenty);
+        WalWork { wal, persists, net, space, slots_are_damaged: false, stopping: false }
     }
 
-    /// Before the thread sleeps: asks for a segment to be made ready, if there is none.
+    /// Before the thread sleeps: tells how much room there is, and asks for a segment to be made ready, if there is none.
     pub fn before_sleep(&mut self, exits: &mut impl Exits) {
+        self.report_space(exits);
         if let Some(job) = self.wal.wants_segment() {
             exits.to_background(BackgroundEvent::PrepareSegment(job));
         }
@@ -57,6 +64,7 @@ impl WalWork {
         match event {
             WalEvent::Persist { persists } => self.persists.extend(persists),
             WalEvent::SegmentPrepared { segment } => self.wal.add_segment(segment),
+            WalEvent::NoRoom => {} // before the next sleep it is told
             WalEvent::RewriteSlots => self.slots_are_damaged = true,
             WalEvent::Stop => self.stopping = true,
             WalEvent::Abandon => return false,
@@ -73,24 +81,37 @@ impl WalWork {
         self.stopping
     }
 
-    /// Makes durable what was taken; then what had to wait for that leaves, and consensus is told.
+    fn report_space(&mut self, exits: &mut impl Exits) {
+        let space = self.wal.space();
+        if space != self.space {
+            self.space = space;
+            exits.to_consensus(ConsensusEvent::Space(space));
+        }
+    }
+
+    /// Makes durable what was taken, as far as there is room; then what had to wait for that leaves, and consensus is
+    /// told. Of the room first: what is durable makes place for more to be asked for.
     pub fn persist(&mut self, exits: &mut impl Exits) -> Result<(), WalError> {
         if std::mem::take(&mut self.slots_are_damaged) {
             self.wal.rewrite_slots()?;
         }
-        let Some(last) = self.persists.last() else { return Ok(()) };
+        let fitting = self.wal.fitting(&self.persists)?;
+        let fitting = &self.persists[..fitting];
+        let Some(last) = fitting.last() else { return Ok(()) };
         let seq: PersistSeq = last.seq;
-        self.wal.persist(&self.persists)?;
+        self.wal.persist(fitting)?;
         // A batch of terms and votes alone is no step of a PUT.
-        if let Some(entry) = self.persists.iter().rev().find_map(|persist| persist.entries.last()) {
+        if let Some(entry) = fitting.iter().rev().find_map(|persist| persist.entries.last()) {
             Step::Persisted.pass(format_args!("up to entry {}", entry.index));
         }
-        for message in self.persists.drain(..).flat_map(|persist| persist.messages) {
+        let count = fitting.len();
+        for message in self.persists.drain(..count).flat_map(|persist| persist.messages) {
             self.net.push(NetEvent::Send { message });
         }
         if !self.net.is_empty() {
             exits.to_net(&mut self.net);
         }
+        self.report_space(exits);
         exits.to_consensus(ConsensusEvent::Persisted { seq });
         Ok(())
     }

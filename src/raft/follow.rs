@@ -5,7 +5,7 @@
 //! verified, never of the end of the log: behind it may stand what another leader wrote.
 
 use super::{Body, COUNTER_MAX, Check, Outputs, Raft, State};
-use crate::base::{Entry, EntryKind, LogIndex, Members, Moment, NodeId, Role, Term};
+use crate::base::{Entry, EntryKind, LogIndex, Members, Moment, NodeId, Role, Space, Term};
 use crate::guard::{Guard, removed};
 
 /// The body of an append.
@@ -66,7 +66,7 @@ impl Raft {
         let shown = if removed(Guard::HeartbeatCommitUnverified) { self.log.last_index() } else { self.verified };
         self.commit = self.commit.max(commit.min(shown));
         let digest = self.on_check(check);
-        out.send.push(self.stamp().message(from, Body::HeartbeatReply { round, digest }));
+        out.send.push(self.stamp().message(from, Body::HeartbeatReply { round, digest, space: self.space }));
     }
 
     pub(super) fn on_append(&mut self, now: Moment, from: NodeId, append: Append, out: &mut Outputs) {
@@ -81,11 +81,15 @@ impl Raft {
             let body = Body::AppendRejected { prev_index, hint_index, hint_term, round, suspect };
             return out.send.push(stamp.message(from, body));
         }
-        let mut matched = LogIndex(prev_index.0 + entries.len() as u64);
-        self.append_unknown(now, entries, out);
+        let sent = entries.len();
+        let taken = self.append_unknown(now, entries, out);
+        let mut matched = LogIndex(prev_index.0 + taken as u64);
         self.verified = self.verified.max(matched);
         let shown = if removed(Guard::CommitPastVerified) { self.log.last_index() } else { matched };
         self.commit = self.commit.max(commit.min(shown));
+        if taken < sent {
+            return; // the disk is full: the leader sends the rest again
+        }
         if removed(Guard::MatchIsLastIndex) {
             matched = self.log.last_index();
         }
@@ -96,8 +100,10 @@ impl Raft {
         self.send_when_durable(now, matched, accepted, out);
     }
 
-    /// Appends what is not here yet, in place of what contradicts it.
-    fn append_unknown(&mut self, now: Moment, mut entries: Vec<Entry>, out: &mut Outputs) {
+    /// Appends what is not here yet, in place of what contradicts it. How many of `entries`, from the first on, are here
+    /// then: all, unless the disk is full.
+    fn append_unknown(&mut self, now: Moment, mut entries: Vec<Entry>, out: &mut Outputs) -> usize {
+        let sent = entries.len();
         let mut known = entries.iter().take_while(|entry| self.log.matches(entry.index, entry.term)).count();
         if removed(Guard::LateAppendTruncates) {
             known = 0;
@@ -105,7 +111,10 @@ impl Raft {
         let unknown = entries.split_off(known);
         entries.iter().for_each(|entry| self.offer(entry, out));
         let entries = unknown;
-        let Some(first) = entries.first() else { return };
+        let Some(first) = entries.first() else { return sent };
+        if self.space == Space::Exhausted {
+            return known;
+        }
         if first.index <= self.log.last_index() {
             self.truncate(first.index, out);
         }
@@ -115,6 +124,7 @@ impl Raft {
         }
         self.queue_persist(now, entries, None, out);
         self.announce_standing(out);
+        sent
     }
 
     pub(super) fn truncate(&mut self, from: LogIndex, out: &mut Outputs) {

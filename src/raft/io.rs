@@ -34,7 +34,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Message;
-use crate::base::{Entry, HardState, InstanceId, LogIndex, Members, NodeId, PersistSeq, Role, Term};
+use crate::base::{Entry, HardState, InstanceId, LogIndex, Members, NodeId, PersistSeq, Role, Space, Term};
 
 /// What a node is told at start. Durations and bounds are settings; they may differ between nodes.
 #[derive(Clone, Debug)]
@@ -125,6 +125,8 @@ pub enum Input {
     Damaged { missing: Vec<MissingEntry> },
     /// The answer to `Outputs::refilled`: what is durable again, and what was not the entry that was lost.
     Repaired { done: Vec<LogIndex>, refused: Vec<LogIndex> },
+    /// How much room this node's disk has, since it changed; a start begins with plenty.
+    Space(Space),
 }
 
 /// What a step asks of the driver. Steps append; the driver empties it.
@@ -171,6 +173,8 @@ pub enum ProposeRefused {
     NotLeader,
     /// `uncommitted_bytes_max` is reached.
     Busy,
+    /// [`super::Raft::room`] is exhausted.
+    NoSpace,
 }
 
 /// Answer the reads of `id` once `index` is applied.

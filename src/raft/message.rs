@@ -2,7 +2,7 @@
 
 use super::agreement::{Check, StateDigest};
 use super::repair::{Absence, Barrier, EntryId};
-use crate::base::{Entry, InstanceId, LogIndex, NodeId, Term};
+use crate::base::{Entry, InstanceId, LogIndex, NodeId, Space, Term};
 
 /// A message between two nodes. `term` is always the sender's current term, also in PreVote, so that no two
 /// readings of it exist (a rejection that carried another term is how PreVote gets stuck).
@@ -75,10 +75,11 @@ pub enum Body {
         round: u64,
         check: Check,
     },
-    /// `digest`: of the state behind the entry that was asked about, if it is known here.
+    /// `digest`: of the state behind the entry that was asked about, if it is known here. `space`: of the sender's disk.
     HeartbeatReply {
         round: u64,
         digest: Option<StateDigest>,
+        space: Space,
     },
     /// "My disk has lost these; do you have them?" Changes nothing at the receiver.
     Refill {

@@ -26,11 +26,10 @@
 //!
 //! `election.rs` makes leaders, and says who may; `replication.rs` is the leader's side of the log, `follow.rs` the
 //! follower's, `reads.rs` the linearizable reads, `commit.rs` what is committed and how it is handed out,
-//! `repair.rs` what becomes of a node whose disk has lost something, `agreement.rs` whether all nodes have the same
-//! state. They work
-//! on `log.rs` (terms and entries), `durability.rs` (what the disk holds), `progress.rs` (what a leader knows of a
-//! peer), `membership.rs` (whose word counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of it
-//! after every step in debug builds.
+//! `repair.rs` what becomes of a node whose disk has lost something, `room.rs` of one whose disk is full, `agreement.rs`
+//! whether all nodes have the same state. They work on `log.rs` (terms and entries), `durability.rs` (what the disk holds), `progress.rs` (what a
+//! leader knows of a peer), `membership.rs` (whose word counts) and `quorum.rs` (what a majority is). `invariants.rs`
+//! watches all of it after every step in debug builds.
 //!
 //! # Where it departs from the paper
 //!
@@ -66,10 +65,11 @@ mod quorum;
 mod reads;
 mod repair;
 mod replication;
+mod room;
 
 use std::sync::Arc;
 
-use crate::base::{Entry, HardState, InstanceId, LogIndex, Moment, NodeId, PersistSeq, Random, Role, Term};
+use crate::base::{Entry, HardState, InstanceId, LogIndex, Moment, NodeId, PersistSeq, Random, Role, Space, Term};
 use crate::guard::{Guard, removed};
 
 use agreement::Agreement;
@@ -113,6 +113,8 @@ pub struct Raft {
     delivery: Delivery,
     repair: Repair,
     agreement: Agreement,
+    /// Of this node's disk.
+    space: Space,
     announced: (Role, Term, Option<NodeId>),
 }
 
@@ -167,6 +169,7 @@ impl Raft {
             delivery: Delivery::default(),
             repair,
             agreement: Agreement::default(),
+            space: Space::Plenty,
         };
         if removed(Guard::RestartCommitsAll) {
             raft.commit = raft.log.last_index();
@@ -191,6 +194,7 @@ impl Raft {
             Input::Fetched { lo, entries } => self.on_fetched(now, lo, entries, out),
             Input::Damaged { missing } => self.on_damaged(now, missing, out),
             Input::Repaired { done, refused } => self.on_repaired(done, refused, out),
+            Input::Space(space) => self.on_space(now, space, out),
         }
         if self.durability.queued_hard_state() != self.hard_state {
             self.queue_persist(now, Vec::new(), None, out);
@@ -282,7 +286,8 @@ impl Raft {
             }
             Body::Append { .. } | Body::Heartbeat { .. } if term < self.hard_state.term => {
                 // The term in it makes the sender step down, however this node came to be ahead.
-                out.send.push(self.stamp().message(from, Body::HeartbeatReply { round: 0, digest: None }));
+                let body = Body::HeartbeatReply { round: 0, digest: None, space: self.space };
+                out.send.push(self.stamp().message(from, body));
             }
             _ if term < self.hard_state.term => {}
             Body::VoteReply { granted, log_is_empty, suspect } => {
@@ -300,8 +305,8 @@ impl Raft {
                 let rejected = replication::Rejected { prev_index, hint_index, hint_term, suspect };
                 self.on_append_rejected(now, (from, instance), rejected, round, out)
             }
-            Body::HeartbeatReply { round, digest } => {
-                self.on_heartbeat_reply(now, (from, instance), round, digest, out)
+            Body::HeartbeatReply { round, digest, space } => {
+                self.on_heartbeat_reply(now, (from, instance), round, (digest, space), out)
             }
             Body::PreVote { .. } | Body::Vote { .. } | Body::Refill { .. } | Body::Refilled { .. } => {}
         }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Config;
-use crate::base::{InstanceId, LogIndex, Member, Moment};
+use crate::base::{InstanceId, LogIndex, Member, Moment, Space};
 use crate::guard::{Guard, removed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) struct Progress {
     /// The latest read round that it has echoed in this term.
     pub round: u64,
     pub appended_at: Moment,
+    /// Of its disk, as it said last.
+    pub space: Space,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
 }
@@ -52,6 +54,7 @@ impl Progress {
             heard_at: None,
             round: 0,
             appended_at: now,
+            space: Space::Plenty,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }

@@ -39,7 +39,7 @@ use std::ops::Bound;
 
 use super::{Body, Damage, MissingEntry, Outputs, Raft, State, quorum};
 use crate::base::limits::{REFILL_ENTRIES_MAX, REFILL_WAITING_MAX};
-use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Members, Moment, NodeId, Term};
+use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Members, Moment, NodeId, Space, Term};
 use crate::guard::{Guard, removed};
 
 use super::log::cut;
@@ -192,9 +192,11 @@ impl Raft {
     }
 
     /// Whether this node may ask for votes. An empty log that is suspect is not that of a new node, and forms no cluster;
-    /// and who has another state than the majority must not serve it.
+    /// who has another state than the majority must not serve it; and a leader writes an entry first of all, for which
+    /// a full disk has no room.
     pub(super) fn may_stand(&self) -> bool {
-        self.may_vote() && !(self.repair.suspect && self.log.is_empty()) && self.agreement.diverged().is_none()
+        let sound = self.may_vote() && !(self.repair.suspect && self.log.is_empty());
+        sound && self.agreement.diverged().is_none() && self.space < Space::Exhausted
     }
 
     /// The scrub has found damage on the disk of this running node.

@@ -13,7 +13,7 @@ use super::log::cut;
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
 use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
-use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Step, Term};
+use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Space, Step, Term};
 
 /// What only a leader has.
 pub(super) struct Leading {
@@ -91,6 +91,10 @@ impl Raft {
         };
         if leading.unsettled_bytes >= self.config.uncommitted_bytes_max {
             out.proposed = Some(Err(ProposeRefused::Busy));
+            return;
+        }
+        if self.room() == Space::Exhausted {
+            out.proposed = Some(Err(ProposeRefused::NoSpace));
             return;
         }
         let index = self.append_own(now, EntryKind::Commands, data, out);
@@ -341,10 +345,11 @@ impl Raft {
         now: Moment,
         peer: (NodeId, InstanceId),
         round: u64,
-        digest: Option<StateDigest>,
+        (digest, space): (Option<StateDigest>, Space),
         out: &mut Outputs,
     ) {
         let Some(progress) = self.note_heard(now, peer, round) else { return };
+        progress.space = space;
         if let Mode::Probe { sent } = &mut progress.mode {
             *sent = false; // the probe, or its answer, may have been lost
         }

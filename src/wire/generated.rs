@@ -501,6 +501,9 @@ pub struct HeartbeatReply {
     /// Behind the entry that was asked about, if it is known.
     #[prost(message, optional, tag = "2")]
     pub digest: ::core::option::Option<StateDigest>,
+    /// The room on the sender's disk: 0: plenty; 1: low, only a reserve is left; 2: none.
+    #[prost(uint32, tag = "3")]
+    pub space: u32,
 }
 /// Of the key-value state behind an entry; equal on all nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -15,7 +15,7 @@ use crate::api::{Reply, Request};
 use crate::base::limits::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REFILL_ENTRIES_MAX,
 };
-use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Term};
+use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Space, Term};
 use crate::raft::{Absence, Barrier, Body, Check, EntryId, Message, StateDigest};
 
 /// The first field of a hello: tag 1, fixed64, then eight bytes that no client's frame begins with.
@@ -257,9 +257,11 @@ fn body_to_proto(body: &Body) -> ProtoBody {
             asked_index: check.asked.0,
             agreed: check.agreed.map(digest_to_proto),
         }),
-        Body::HeartbeatReply { round, digest } => {
-            ProtoBody::HeartbeatReply(proto::HeartbeatReply { round, digest: digest.map(digest_to_proto) })
-        }
+        Body::HeartbeatReply { round, digest, space } => ProtoBody::HeartbeatReply(proto::HeartbeatReply {
+            round,
+            digest: digest.map(digest_to_proto),
+            space: space as u32,
+        }),
         Body::Refill { ref wanted, nonce } => {
             let wanted = wanted.iter().map(|id| proto::EntryId { index: id.index.0, term: id.term.0 });
             ProtoBody::Refill(proto::Refill { wanted: wanted.collect(), nonce })
@@ -324,9 +326,11 @@ fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
             round: round(m.round)?,
             check: Check { asked: index(m.asked_index)?, agreed: m.agreed.map(digest_from_proto).transpose()? },
         },
-        ProtoBody::HeartbeatReply(m) => {
-            Body::HeartbeatReply { round: round(m.round)?, digest: m.digest.map(digest_from_proto).transpose()? }
-        }
+        ProtoBody::HeartbeatReply(m) => Body::HeartbeatReply {
+            round: round(m.round)?,
+            digest: m.digest.map(digest_from_proto).transpose()?,
+            space: space_from_proto(m.space)?,
+        },
         ProtoBody::Refill(m) => Body::Refill {
             wanted: m.wanted.into_iter().map(|id| entry_id(id.index, id.term)).collect::<Result<_, _>>()?,
             nonce: m.nonce,
@@ -359,6 +363,11 @@ fn digest_to_proto(StateDigest { index, digest }: StateDigest) -> proto::StateDi
 
 fn digest_from_proto(digest: proto::StateDigest) -> Result<StateDigest, BadFrame> {
     Ok(StateDigest { index: index(digest.index)?, digest: digest.digest })
+}
+
+fn space_from_proto(number: u32) -> Result<Space, BadFrame> {
+    let unknown = || BadFrame::new(format!("room of kind {number}, which this version does not know"));
+    Space::from_number(number).ok_or_else(unknown)
 }
 
 fn barrier_from_proto(barrier: proto::Barrier) -> Result<Barrier, BadFrame> {
@@ -447,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_message_for_another_node_or_from_another_is_refused() {
-        let frame = encoded(&message(Body::HeartbeatReply { round: 1, digest: None }));
+        let frame = encoded(&message(Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty }));
         assert!(decode_peer(frame.clone(), FROM, TO, INSTANCE).is_ok());
         let other = testing::node(9);
         assert!(decode_peer(frame.clone(), other, TO, INSTANCE).is_err());
@@ -471,7 +480,7 @@ mod tests {
             append(too_high, &[]),
             append(u64::MAX, &[0]),
             message(Body::Heartbeat { commit: LogIndex(u64::MAX), round: 1, check: Check::default() }),
-            message(Body::HeartbeatReply { round: too_high, digest: None }),
+            message(Body::HeartbeatReply { round: too_high, digest: None, space: Space::Plenty }),
             message(Body::Vote { last_index: LogIndex(1), last_term: Term(too_high), transfer: false }),
             PeerFrame::Forward { id: 1, term: Term(too_high), request: Request::Status },
         ] {

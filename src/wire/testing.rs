@@ -9,7 +9,7 @@ use super::{Hello, HelloReply, Identity, PeerFrame};
 use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};
 use crate::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, InstanceId, LogIndex, NodeId, Operation, Random, Revision, Role,
-    Term,
+    Space, Term,
 };
 use crate::raft::{Absence, Barrier, Body, Check, EntryId, Message, StateDigest};
 
@@ -219,7 +219,11 @@ fn body(random: &mut Random) -> Body {
             suspect: flag(random),
         },
         7 => Body::Heartbeat { commit: index(random), round: number(random), check: check(random) },
-        8 => Body::HeartbeatReply { round: number(random), digest: maybe(random, digest) },
+        8 => Body::HeartbeatReply {
+            round: number(random),
+            digest: maybe(random, digest),
+            space: [Space::Plenty, Space::Low, Space::Exhausted][random.below(3) as usize],
+        },
         9 => Body::Refill { wanted: several(random, entry_id), nonce: random.next() },
         _ => Body::Refilled {
             entries: several(random, entry),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv::base::{
-    ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Role, Term,
+    ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Role, Space, Term,
 };
 use raftkv::raft::{
     Absence, Body, Config, Damage, EntryId, Fetch, Health, Input, LogTail, Message, MissingEntry, Outputs, Persist,
@@ -557,7 +557,8 @@ pub fn describe(message: &Message) -> String {
             format!("AppendRejected prev={prev_index} hint={hint_index}@{hint_term}")
         }
         Body::Heartbeat { commit, round, .. } => format!("Heartbeat commit={commit} round={round}"),
-        Body::HeartbeatReply { round, .. } => format!("HeartbeatReply round={round}"),
+        Body::HeartbeatReply { round, space: Space::Plenty, .. } => format!("HeartbeatReply round={round}"),
+        Body::HeartbeatReply { round, space, .. } => format!("HeartbeatReply round={round} space={space:?}"),
         Body::Refill { wanted, .. } => format!("Refill [{}]", list(wanted, describe_id)),
         Body::Refilled { entries, absent, barrier } => {
             let absent = list(absent, |(id, absence)| match absence {

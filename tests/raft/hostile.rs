@@ -1,7 +1,7 @@
 //! Messages that no honest node sends, or that arrive when nobody expects them: they change nothing and break nothing.
 
 use bytes::Bytes;
-use raftkv::base::{Entry, EntryKind, InstanceId, LogIndex, NodeId, Random, Role, Term};
+use raftkv::base::{Entry, EntryKind, InstanceId, LogIndex, NodeId, Random, Role, Space, Term};
 use raftkv::raft::{Absence, Barrier, Body, Check, EntryId, Input, Message, StateDigest};
 
 use crate::cluster::{Cluster, Settings, id};
@@ -66,7 +66,10 @@ fn the_highest_term_is_not_taken_and_nothing_overflows() {
         let mut cluster = formed(3);
         let vote = Body::Vote { last_index: LogIndex(u64::MAX), last_term: Term(u64::MAX), transfer: true };
         give(&mut cluster, message(3, 1, term, vote));
-        give(&mut cluster, message(3, 1, term, Body::HeartbeatReply { round: u64::MAX, digest: None }));
+        give(
+            &mut cluster,
+            message(3, 1, term, Body::HeartbeatReply { round: u64::MAX, digest: None, space: Space::Plenty }),
+        );
         give(&mut cluster, message(3, 2, term, append((0, 0), vec![], u64::MAX)));
         assert_eq!(state(&cluster, id(1)).0, Term(1));
         assert_eq!(state(&cluster, id(2)).0, Term(1));
@@ -176,7 +179,7 @@ fn a_stranger_neither_votes_nor_counts() {
     give(&mut cluster, stranger(Body::AppendAccepted { matched: LogIndex(2), round: 0 }, 1));
     assert_eq!(state(&cluster, id(1)).2, LogIndex(1), "an acknowledgement from another directory counted");
     cluster.read(id(1), 1);
-    give(&mut cluster, stranger(Body::HeartbeatReply { round: 1, digest: None }, 1));
+    give(&mut cluster, stranger(Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty }, 1));
     assert!(!cluster.events.contains("read 1 at"), "an echo from another directory counted");
     let vote = Body::Vote { last_index: LogIndex(9), last_term: Term(9), transfer: true };
     give(&mut cluster, stranger(vote, 9));
@@ -212,7 +215,10 @@ fn noise(random: &mut Random) -> Message {
         3 => Body::VoteReply { granted: false, log_is_empty: yes, suspect: !yes },
         4 => Body::AppendRejected { prev_index: a, hint_index: c, hint_term: b, round, suspect: yes },
         5 => Body::Heartbeat { commit: a, round, check: Check { asked: c, agreed: None } },
-        6 => Body::HeartbeatReply { round, digest: Some(StateDigest { index: a, digest: round }) },
+        6 => {
+            let space = if yes { Space::Plenty } else { Space::Exhausted };
+            Body::HeartbeatReply { round, digest: Some(StateDigest { index: a, digest: round }), space }
+        }
         7 => Body::Refill { wanted: vec![EntryId { index: a, term: b }; 3], nonce: round },
         8 => Body::Refilled {
             entries: Vec::new(),

@@ -41,7 +41,7 @@ faults! {
     CutShort "operation cut short",
     SyncFailed "fsync failed",
     Stalled "disk stalled",
-    Full "disk full, write refused",
+    Full "disk full, noticed or write refused",
     PowerSome "power lost by some",
     PowerAll "power lost by all",
     BitFlipped "bit flipped at rest",

@@ -679,13 +679,15 @@ impl World {
             random: &mut self.random,
             role_changed: false,
         };
-        let persists = wal.persists();
-        let seq = persists.last().map_or(0, |persist| persist.seq.0);
-        let hard_state = persists.iter().rev().find_map(|persist| persist.hard_state);
-        let entries = persists.iter().map(|persist| persist.entries.len()).sum();
+        let mut persists = wal.persists().to_vec();
         match wal.persist(&mut exits) {
             Ok(()) => {
                 wal.before_sleep(&mut exits);
+                // On a full disk the rest waits.
+                persists.truncate(persists.len() - wal.persists().len());
+                let seq = persists.last().map_or(0, |persist| persist.seq.0);
+                let hard_state = persists.iter().rev().find_map(|persist| persist.hard_state);
+                let entries = persists.iter().map(|persist| persist.entries.len()).sum();
                 durable::on_persisted(node.id, node.disk.unsynced_log())?;
                 self.checks.shadows[at].on_persisted(entries, hard_state);
                 self.trace.note(self.now, at + 1, Kind::Persist, seq, format_args!("{seq}, {entries} entries"));
