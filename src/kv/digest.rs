@@ -5,7 +5,7 @@
 //! put in. Two states that differ by chance or by a mistake have different digests, but for one chance in 2^64; it is
 //! no protection against malice. The hash is a format constant: nodes of different versions compare theirs.
 
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Record;
 use crate::base::Revision;
@@ -24,19 +24,19 @@ impl Digest {
 
     /// As nodes compare it: with the revision, since a delete of an absent key changes nothing else.
     pub fn at(self, revision: Revision) -> u64 {
-        self.0 ^ xxhash_rust::xxh3::xxh3_64(&revision.0.to_be_bytes())
+        self.0 ^ xxh3_64(&revision.0.to_be_bytes())
     }
 }
 
+/// Three hashes in a chain, each the seed of the next: what is short is hashed in one go, where a hash that takes its
+/// input in parts would first set up half a kilobyte. The numbers hold both lengths, so no byte can change its part.
 fn hash(key: &[u8], record: &Record) -> u64 {
-    let mut hash = Xxh3Default::new();
-    let mut numbers = [0; 32];
-    let parts = [key.len() as u64, record.create_revision.0, record.mod_revision.0, record.version];
+    let mut numbers = [0; 40];
+    let parts =
+        [key.len() as u64, record.value.len() as u64, record.create_revision.0, record.mod_revision.0, record.version];
     for (number, bytes) in parts.iter().zip(numbers.chunks_exact_mut(8)) {
         bytes.copy_from_slice(&number.to_be_bytes());
     }
-    hash.update(&numbers);
-    hash.update(key);
-    hash.update(&record.value);
-    hash.digest()
+    let numbers = xxh3_64(&numbers);
+    xxh3_64_with_seed(&record.value, xxh3_64_with_seed(key, numbers))
 }
