@@ -69,8 +69,12 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes that one connection may have buffered, in and out together, before it is no longer read; a connection
 /// whose unread answers pass twice this is dropped.
 pub const CONNECTION_BUFFERED_BYTES_MAX: usize = 24 * 1024 * 1024;
-/// Bytes buffered by all connections together. Reached: clients are not read until it falls.
+/// Bytes buffered by all connections together. Reached: clients are not read until it falls; if it does not fall within
+/// [`JAM_DEADLINE`], those that hold the most are dropped.
 pub const BUFFERED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long all connections together may stay at their bound of bytes. Reached: the clients that hold the most are dropped,
+/// until a quarter is free: a few that send half a frame or read nothing must not keep all others waiting.
+pub const JAM_DEADLINE: Duration = Duration::from_millis(500);
 /// Requests of one connection that wait for their answer. Reached: it is not read until one is answered.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 /// Requests of all connections that wait for their answer. Reached: `busy`.
@@ -163,6 +167,8 @@ pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
 /// The longest pause between two steps, so that a small log is scrubbed soon after a start.
 pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A log that can't be read in some place is scrubbed at once, and so long after again if it still can't.
+pub const SUSPICION_INTERVAL: Duration = Duration::from_secs(60);
 /// Applied entries whose state's digest is remembered, to be compared with the other nodes'. Reached: the oldest go, and a
 /// node that applies so far behind is not compared.
 pub const DIGESTS_REMEMBERED: usize = 4096;

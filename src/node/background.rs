@@ -72,7 +72,7 @@ impl Background {
     pub fn on_event(&mut self, now: Moment, event: BackgroundEvent, exits: &mut impl Exits) -> Result<(), End> {
         match event {
             BackgroundEvent::PrepareSegment(job) => self.prepare(now, job, exits),
-            BackgroundEvent::Fetch(Fetch { lo, hi }) => self.fetch(lo, hi, exits),
+            BackgroundEvent::Fetch(Fetch { lo, hi }) => self.fetch(now, lo, hi, exits),
             BackgroundEvent::RecordCluster { cluster } => self.record_cluster(now, cluster)?,
             BackgroundEvent::Repair { entries } => self.repair(&entries, exits)?,
             BackgroundEvent::ClearMark => self.maybe_clear_mark()?,
@@ -111,12 +111,11 @@ impl Background {
         Ok(())
     }
 
-    fn fetch(&mut self, lo: LogIndex, hi: LogIndex, exits: &mut impl Exits) {
+    fn fetch(&mut self, now: Moment, lo: LogIndex, hi: LogIndex, exits: &mut impl Exits) {
         let entries = self.reader.read(lo, hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
             log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
-            // Perhaps it was sound at the start: the scrub finds out what is lost, and has it repaired.
             if error.kind() == std::io::ErrorKind::InvalidData {
-                exits.to_background(BackgroundEvent::Scrub);
+                self.scrubbing.on_unreadable(now);
             }
             Vec::new()
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::api::ScrubStatus;
 use crate::base::Moment;
-use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES};
+use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES, SUSPICION_INTERVAL};
 use crate::disk::{LogReader, Repairer, Scrub, ScrubStep};
 
 use super::consensus::ConsensusEvent;
@@ -23,6 +23,8 @@ pub struct Scrubbing {
     /// The next pass is one that was asked for.
     is_asked_for: bool,
     due_at: Option<Moment>,
+    /// When a part of the log last could not be read.
+    suspected_at: Option<Moment>,
 }
 
 struct Pass {
@@ -36,7 +38,8 @@ impl Scrubbing {
     /// `interval`: a pass that nobody asked for is spread over so long.
     pub fn new(interval: Option<Duration>, now: Moment) -> Scrubbing {
         let due_at = interval.map(|interval| now + interval.min(SCRUB_PAUSE_MAX));
-        Scrubbing { interval, pass: None, status: ScrubStatus::default(), is_asked_for: false, due_at }
+        let status = ScrubStatus::default();
+        Scrubbing { interval, pass: None, status, is_asked_for: false, due_at, suspected_at: None }
     }
 
     pub fn due_at(&self) -> Option<Moment> {
@@ -49,6 +52,15 @@ impl Scrubbing {
             self.pass = None;
             self.is_asked_for = true;
             self.due_at = Some(now);
+        }
+    }
+
+    /// A part of the log could not be read though it was sound at the start: a pass finds out what is lost. One that finds
+    /// nothing is no reason for another at once, however often the same part is asked for.
+    pub fn on_unreadable(&mut self, now: Moment) {
+        if self.suspected_at.is_none_or(|at| now >= at + SUSPICION_INTERVAL) {
+            self.suspected_at = Some(now);
+            self.begin_now(now);
         }
     }
 
@@ -96,5 +108,23 @@ impl Scrubbing {
         let steps = u32::try_from(step.bytes_total / SCRUB_STEP_BYTES + 1).unwrap_or(u32::MAX);
         let pause = self.interval.filter(|_| !is_asked_for).map_or(Duration::ZERO, |interval| interval / steps);
         Some(now + pause.min(SCRUB_PAUSE_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_unreadable_is_no_reason_for_one_pass_after_the_other() {
+        let mut scrubbing = Scrubbing::new(None, Moment::ZERO);
+        let ms = |ms| Moment::ZERO + Duration::from_millis(ms);
+        scrubbing.on_unreadable(ms(10));
+        assert_eq!(scrubbing.due_at(), Some(ms(10)));
+        scrubbing.on_unreadable(ms(20));
+        assert_eq!(scrubbing.due_at(), Some(ms(10)), "the same suspicion");
+        let later = ms(10) + SUSPICION_INTERVAL;
+        scrubbing.on_unreadable(later);
+        assert_eq!(scrubbing.due_at(), Some(later), "it is asked again");
     }
 }
