@@ -41,6 +41,7 @@ reasons! {
     Unread = "its answers were left unread for too long";
     /// The unread answers passed twice the bound of a connection.
     TooMuchUnread = "its unread answers passed the bound";
+    Jam = "it held the most of the memory that all connections wait for";
     /// The clients' connections are all taken.
     TooManyConnections = "all connections for clients are taken";
     /// The hello was not from a peer of ours, or not for us.

@@ -92,6 +92,8 @@ pub struct Net {
     deadlines: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
     pub(super) admission: Admission,
     pub(super) buffered_bytes: usize,
+    /// Since when that has been at its bound.
+    jammed_since: Option<Instant>,
     /// Accepted connections that are not known to be peers'.
     pub(super) clients_open: usize,
     pub(super) counters: Arc<NetCounters>,
@@ -147,6 +149,7 @@ impl Net {
             deadlines: BinaryHeap::new(),
             admission: Admission::new(limits.requests_max),
             buffered_bytes: 0,
+            jammed_since: None,
             clients_open: 0,
             counters: Arc::default(),
             credit: peer_credit,
@@ -193,6 +196,7 @@ impl Net {
         self.serve_clients();
         self.close_overdue();
         self.finish_clients();
+        self.maybe_end_jam();
         // Last, since what this turn freed is for them, and nothing else might end the sleep that follows.
         self.feed_the_starved();
         self.counters.set_buffered(self.buffered_bytes);
@@ -219,7 +223,8 @@ impl Net {
         let connections = self.deadlines.peek().map(|Reverse((by, _))| *by);
         let links = self.links.values().filter_map(|link| link.deadline(&self.limits)).min();
         let credit = (!self.starved_peers.is_empty()).then(|| self.now + crate::base::limits::PEER_CREDIT_RETRY);
-        let deadlines = [connections, links, credit, self.listener.retry_at(), self.stopping];
+        let jam = self.jammed_since.map(|since| since + self.limits.jam_deadline);
+        let deadlines = [connections, links, credit, jam, self.listener.retry_at(), self.stopping];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
@@ -257,6 +262,31 @@ impl Net {
                 Inbox::Event(NetEvent::SetClusterId { cluster }) => self.on_set_cluster_id(cluster),
                 Inbox::Event(NetEvent::Stop) => self.on_stop(),
             }
+        }
+    }
+
+    /// While the memory of all is used up no client is read, so those who hold it must not do so for long.
+    fn maybe_end_jam(&mut self) {
+        if self.buffered_bytes < self.limits.buffered_bytes_max {
+            self.jammed_since = None;
+        } else if *self.jammed_since.get_or_insert(self.now) + self.limits.jam_deadline <= self.now {
+            self.jammed_since = None;
+            self.drop_the_largest();
+        }
+    }
+
+    fn drop_the_largest(&mut self) {
+        let held_by = |id: &ConnectionId| {
+            let client = self.connections.get(*id).filter(|connection| connection.counts_as_client());
+            client.map(|connection| (connection.counted_bytes, *id))
+        };
+        let mut holders: Vec<_> = self.connections.ids().iter().filter_map(held_by).collect();
+        holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        for (_, id) in holders {
+            if self.buffered_bytes <= self.limits.buffered_bytes_max / 4 * 3 {
+                return;
+            }
+            self.close(id, CloseReason::Jam);
         }
     }
 

@@ -110,8 +110,12 @@ fn announcing_large_frames_costs_nothing() {
 #[test]
 fn above_the_bound_of_all_bytes_no_client_is_read_and_the_deadline_frees_the_memory() {
     let bound = 1024 * 1024;
-    let limits =
-        NetLimits { buffered_bytes_max: bound, frame_deadline: Duration::from_millis(200), ..NetLimits::default() };
+    let limits = NetLimits {
+        buffered_bytes_max: bound,
+        frame_deadline: Duration::from_millis(200),
+        jam_deadline: Duration::from_secs(3600),
+        ..NetLimits::default()
+    };
     let node = Node::with_store(limits);
     let senders: Vec<_> = (0..16)
         .map(|_| {
@@ -150,6 +154,32 @@ fn a_client_that_does_not_read_is_paused_and_then_dropped() {
     });
     let peak = node.counters.buffered_bytes_peak.load(Ordering::Relaxed);
     assert!(peak <= 4 * 2 * 1024 * 1024, "{peak} bytes are held for one slow reader");
+}
+
+#[test]
+fn those_who_hold_all_the_memory_and_read_nothing_make_way_for_the_others() {
+    let limits = NetLimits {
+        buffered_bytes_max: 4 * 1024 * 1024,
+        write_deadline: Duration::from_secs(3600),
+        ..NetLimits::default()
+    };
+    let node = Node::with_store(limits);
+    let mut honest = node.connect();
+    assert_eq!(honest.ask(&format!("PUT a {}", "x".repeat(500_000))), "OK");
+    let hoarders: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = node.connect();
+            socket2::SockRef::from(&client.0).set_recv_buffer_size(1).unwrap();
+            client.write("GET a\n".repeat(64));
+            client
+        })
+        .collect();
+    while node.counters.closed(CloseReason::Jam) == 0 {
+        assert_eq!(honest.ask("PING"), "PONG");
+    }
+    assert_eq!(honest.ask("GET absent"), "(nil)");
+    assert_eq!(node.counters.closed(CloseReason::Unread), 0);
+    drop(hoarders);
 }
 
 #[test]
