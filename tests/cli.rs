@@ -89,6 +89,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
             last: LogIndex(5),
             revision,
             keys: 0,
+            digest: 0,
             peers: vec![],
             version: "test".into(),
             problems: Vec::new(),

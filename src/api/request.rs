@@ -143,6 +143,8 @@ pub struct Status {
     pub last: LogIndex,
     pub revision: Revision,
     pub keys: u64,
+    /// Of the state at `applied`; nodes that applied the same have the same.
+    pub digest: u64,
     pub peers: Vec<PeerStatus>,
     /// What is wrong with this node and what it does about it, a sentence each; empty when all is well.
     pub problems: Vec<String>,

@@ -161,6 +161,7 @@ fn status_json(status: &Status) -> Value {
         "last": status.last.0,
         "revision": status.revision.0,
         "keys": status.keys,
+        "digest": format!("{:016x}", status.digest),
         "peers": peers,
         "version": status.version,
         "problems": status.problems,

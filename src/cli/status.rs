@@ -179,6 +179,7 @@ mod tests {
             last: LogIndex(12),
             revision: Revision(9),
             keys: 3,
+            digest: 5,
             peers: vec![peer],
             version: "1".into(),
             problems: Vec::new(),

@@ -122,6 +122,7 @@ impl Server {
             last: LogIndex(1),
             revision: Revision(1),
             keys: 0,
+            digest: 0,
             peers: state.peers.clone(),
             version: "test".into(),
             problems: Vec::new(),

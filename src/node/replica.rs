@@ -608,6 +608,7 @@ impl Replica {
             last: view.last,
             revision: self.store.view().revision(),
             keys: self.store.view().len() as u64,
+            digest: self.store.view().digest(),
             peers: peers.collect(),
             problems: self.problems(),
             scrub: self.scrub,

@@ -188,6 +188,7 @@ fn status_to_proto(status: &Status) -> proto::Status {
         version: status.version.clone(),
         problems: status.problems.clone(),
         scrub: Some(scrub_to_proto(status.scrub)),
+        digest: status.digest,
         uptime_ms: u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -213,6 +214,7 @@ fn status_from_proto(status: proto::Status) -> Result<Status, BadFrame> {
         last: LogIndex(status.last),
         revision: Revision(status.revision),
         keys: status.keys,
+        digest: status.digest,
         peers: peers.collect::<Result<_, BadFrame>>()?,
         problems: status.problems,
         scrub: status.scrub.map_or(ScrubStatus::default(), scrub_from_proto),

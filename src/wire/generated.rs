@@ -243,6 +243,9 @@ pub struct Status {
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "16")]
     pub scrub: ::core::option::Option<ScrubStatus>,
+    /// Of the state at `applied`; nodes that applied the same have the same.
+    #[prost(fixed64, tag = "17")]
+    pub digest: u64,
 }
 /// How the reading of the log for damage goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -216,6 +216,7 @@ fn write_status(status: &Status, out: &mut BytesMut) {
         ("last", status.last.to_string()),
         ("revision", status.revision.to_string()),
         ("keys", status.keys.to_string()),
+        ("digest", format!("{:016x}", status.digest)),
         ("peers", peers_line(status)),
         ("health", if status.problems.is_empty() { "good".to_string() } else { status.problems.join("; ") }),
         ("scrub", scrub_line(&status.scrub)),
@@ -428,6 +429,7 @@ mod tests {
             last: LogIndex(10),
             revision: Revision(7),
             keys: 2,
+            digest: 0xab,
             peers: vec![peer(2, "", Some(LogIndex(9))), peer(3, "connection refused", None)],
             problems: vec!["this is wrong".to_string(), "and that".to_string()],
             scrub: ScrubStatus { passes: 2, bytes_done: 3, bytes_total: 9, damaged: 1 },
@@ -435,7 +437,7 @@ mod tests {
             uptime: Duration::from_millis(61_500),
         };
         let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\ncommit: 9\napplied: 8\n\
-            last: 10\nrevision: 7\nkeys: 2\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
+            last: 10\nrevision: 7\nkeys: 2\ndigest: 00000000000000ab\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
             health: this is wrong; and that\n\
             scrub: 2 passes, 1 places damaged, reading byte 3 of 9\nversion: 0.1.0\nuptime: 61 s\nEND\n";
         assert_eq!(written(Ok(Outcome::Status(Box::new(status)))), expected);
@@ -447,7 +449,7 @@ mod tests {
             let reply = testing::reply(&mut Random::new(seed));
             let lines = match &reply.result {
                 Ok(Outcome::Keys { keys, .. }) => keys.len(),
-                Ok(Outcome::Status(_)) => 16,
+                Ok(Outcome::Status(_)) => 17,
                 _ => 1,
             };
             let text = written(reply.result);

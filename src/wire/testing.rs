@@ -150,6 +150,7 @@ pub fn status(random: &mut Random) -> Status {
         last: LogIndex(number(random)),
         revision: revision(random),
         keys: number(random),
+        digest: number(random),
         peers: several(random, peer),
         problems: several(random, text),
         scrub: ScrubStatus {
