@@ -150,6 +150,12 @@ impl LogMap {
         }
     }
 
+    /// Whether `run`, which is yet to be pushed, goes back before a missing entry in the term of that entry's batch.
+    pub fn is_cut_by(&self, run: &Run) -> bool {
+        let lost = |batch: &DamagedBatch| batch.live().any(|lost| lost.index >= run.first);
+        self.damaged.values().any(|batch| batch.written.run.term == run.term && lost(batch))
+    }
+
     /// The run pushed last lies at `place`.
     pub fn place(&mut self, place: BatchPlace, written: Written) {
         let lowest = written.run.first;

@@ -3,7 +3,7 @@
 //! ```text
 //! raftkv suspect
 //! since: 7            (the start of the process that found the first damage)
-//! end: certain        (or uncertain: the log may have gone on behind its last entry)
+//! end: certain        (or uncertain: the log may have gone on behind its last entry, also if it was cut there)
 //! damage: wal/0000000000000001.seg 8192 4096      (file, byte, bytes; one line for each place)
 //! more: no            (yes: there were more places than are written here)
 //! checksum: 5d1e9a07  (crc32 of all before)

@@ -277,8 +277,11 @@ impl Judged {
         }
     }
 
+    /// What was cut in memory, and why, is forgotten: a start finds only that the log goes on in place of what it
+    /// missed. Without a mark that was settled.
     fn end_uncertain(&self) -> bool {
-        self.uncertain.is_some() || self.mark.as_ref().is_some_and(|mark| mark.end_uncertain)
+        let marked = |mark: &Mark| mark.end_uncertain || self.replay.is_cut;
+        self.uncertain.is_some() || self.mark.as_ref().is_some_and(marked)
     }
 }
 
@@ -418,7 +421,7 @@ impl Judged {
             return Ok(None);
         }
         let mut mark = self.mark.clone().unwrap_or_else(|| Mark::new(incarnation));
-        mark.end_uncertain |= self.uncertain.is_some();
+        mark.end_uncertain = self.end_uncertain();
         places.into_iter().for_each(|place| mark.add(place));
         if !removed(Guard::MarkForgotten) {
             mark.write(disk)?;

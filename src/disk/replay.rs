@@ -1,7 +1,9 @@
 //! Reads the log's batches in the order they were written, and keeps what a start needs of them. Pure.
 //!
 //! Lost records are entries all the same: their index and term are known. Those that a later batch replaced are of no
-//! interest to anybody.
+//! interest to anybody. Mostly that batch is of a later term: then what was replaced was never committed. One of the same
+//! term shows that consensus had *cut* the log before what was missing, and began to get it back; what was cut may have
+//! been acknowledged to a leader that counted on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ pub(super) struct Replay {
     pub entries: VecDeque<Entry>,
     pub batches: u64,
     pub records: u64,
+    /// The log was cut before a missing entry, and goes on in the same term.
+    pub is_cut: bool,
     /// Batches that are whole, and hold voids.
     voided: Vec<u64>,
     entries_bytes: usize,
@@ -40,6 +44,7 @@ impl Replay {
             entries: VecDeque::new(),
             batches: 0,
             records: 0,
+            is_cut: false,
             voided: Vec::new(),
             entries_bytes: 0,
             entries_bytes_max,
@@ -52,6 +57,7 @@ impl Replay {
         let run = &written.run;
         self.map.check(run.first, run.term).map_err(|what| BadEntry { index: run.first, what })?;
         self.drop_from(run.first);
+        self.is_cut |= self.map.is_cut_by(run);
         self.map.push(run);
         self.map.place(place, written);
         self.batches += 1;

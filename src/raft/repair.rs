@@ -18,8 +18,10 @@
 //!
 //! **Never acknowledged.** A peer that certainly lacks an entry has not acknowledged it, or it was never committed:
 //! committed entries are not replaced. When those that may have held it are less than a majority, it was never
-//! committed; the log is cut before it, and its end is uncertain until a leader has spoken. When they are a majority, and
-//! nobody has it, it may have been acknowledged, and every copy is bad: the node says which, and goes no further.
+//! committed; the log is cut before it, and its end is uncertain until a leader has spoken: who lacked it when asked may
+//! have got it since, and this node's own copy may have counted. A restart finds the missing entry again, or, once the
+//! same one begins to come back, that the log was cut. When they are a majority, and nobody has it, it may have been
+//! acknowledged, and every copy is bad: the node says which, and goes no further.
 //!
 //! **Elections.** A suspect node's log may have been longer, so its "your log is as complete as mine" is worth
 //! nothing in a majority. Among *all* voters it is: whoever holds the furthest position of all holds everything that any

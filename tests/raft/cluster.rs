@@ -81,7 +81,9 @@ pub struct Disk {
 impl Disk {
     fn append(&mut self, entries: &[Entry]) {
         if let Some(first) = entries.first() {
-            self.lost.split_off(&first.index);
+            let replaced = self.lost.split_off(&first.index);
+            // What is missing comes back in its own term: the log was cut before it.
+            self.end_uncertain |= replaced.iter().any(|at| self.log[at.0 as usize - 1].term == first.term);
         }
         overwrite(&mut self.log, entries);
         self.ever.extend(entries.iter().map(|entry| (entry.index, entry.term)));

@@ -1,6 +1,6 @@
 //! SAFETY 39b: a repair that stops anywhere leaves a node that still knows that it is damaged, or one that is whole.
 
-use raftkv::base::Random;
+use raftkv::base::{LogIndex, Random};
 use raftkv::disk::{DiskOperation, MemoryDisk};
 
 use crate::support::*;
@@ -113,4 +113,26 @@ fn an_entry_that_is_not_the_one_that_is_missing_is_refused() {
     assert_eq!(opened.repairer.offer(&other).unwrap(), raftkv::disk::Offered::NotMissing);
     assert_eq!(opened.repairer.missing(), missing);
     truth.refill(opened, &disk, "after a wrong offer");
+}
+
+/// What was cut before a missing entry may have been acknowledged together with it: who is given back a part of it, and
+/// restarts, must not take that for all there was. A leader that has another entry in its place settles it.
+#[test]
+fn a_log_that_was_cut_before_what_is_missing_ends_uncertain_unless_another_term_replaced_it() {
+    for (term, uncertain) in [(1, true), (2, false)] {
+        let disk = disk_with(1, 600);
+        let batch = (2..=4).map(|index| entry(index, 1, 600)).collect();
+        open_sound(&disk).wal.persist(&[persist(None, batch)]).unwrap();
+        disk.kill();
+        disk.alter(FIRST, 2 * 4096 + 512 + 9, &[0xff, 0, 0xff]);
+        let mut opened = open_sound(&disk);
+        assert_eq!(opened.repairer.missing()[0].index, LogIndex(2));
+        opened.wal.persist(&[persist(Some(hard_state(term, 0)), vec![entry(2, term, 600)])]).unwrap();
+        for start in ["the first start", "the second start"] {
+            disk.crash();
+            let damage = open_sound(&disk).recovered.damage;
+            assert!(damage.suspect && damage.missing.is_empty(), "{start}, term {term}: {damage:?}");
+            assert_eq!(damage.end_uncertain, uncertain, "{start}, term {term}");
+        }
+    }
 }
