@@ -349,6 +349,7 @@ scripts! {
     commit_verified_prefix
     damage_all_votes
     damage_barrier
+    damage_barrier_late
     damage_cut_restart
     damage_end
     damage_lost

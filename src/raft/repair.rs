@@ -74,7 +74,7 @@ pub(super) struct Repair {
     replaced_from: Option<LogIndex>,
     ask_at: Moment,
     asked_last: Option<NodeId>,
-    /// Tells the answers to this start's questions from late ones to an earlier start's.
+    /// Tells the answers to what was asked since the last damage from late ones.
     nonce: u64,
     /// Every voter would vote for this node, and none of them is sure of its own log's end.
     nobody_is_sound: bool,
@@ -127,6 +127,12 @@ impl Repair {
         if replaced || self.replaced_from.is_some() {
             self.replaced_from = Some(self.replaced_from.map_or(from, |lowest| lowest.min(from)));
         }
+    }
+
+    /// More was lost: where the leader's log ended before says nothing of that.
+    fn forget_barrier(&mut self) {
+        self.barrier = None;
+        self.nonce = self.nonce.wrapping_add(1);
     }
 
     /// The next missing entries to ask for, lowest first.
@@ -204,6 +210,7 @@ impl Raft {
     /// The scrub has found damage on the disk of this running node.
     pub(super) fn on_damaged(&mut self, now: Moment, found: Vec<MissingEntry>, out: &mut Outputs) {
         self.repair.suspect = true;
+        self.repair.forget_barrier();
         for MissingEntry { index, term, .. } in found {
             if !self.log.matches(index, term) || self.repair.is_missing(index) {
                 continue;
@@ -373,6 +380,7 @@ impl Raft {
         };
         let Some(from) = self.repair.missing.iter().find(never).map(|(index, _)| *index) else { return };
         self.repair.end_uncertain = true;
+        self.repair.forget_barrier();
         self.truncate(from, out);
     }
 
