@@ -212,7 +212,13 @@ impl Raft {
         self.repair.suspect = true;
         self.repair.forget_barrier();
         for MissingEntry { index, term, .. } in found {
-            if !self.log.matches(index, term) || self.repair.is_missing(index) {
+            if !self.log.matches(index, term) {
+                // It was replaced, and that may still be on its way to the disk.
+                let from = index.min(self.log.last_index().next());
+                self.repair.replaced_from = Some(self.repair.replaced_from.map_or(from, |lowest| lowest.min(from)));
+                continue;
+            }
+            if self.repair.is_missing(index) {
                 continue;
             }
             let mut missing = Missing::new(term);
