@@ -71,17 +71,16 @@ impl Scrub {
         while self.bytes_done < until
             && let Some(walk) = &mut self.walk
         {
-            match walk.next()? {
+            let step = walk.next()?;
+            found.headers.append(&mut walk.headers);
+            found.litter.extend(walk.litter.drain(..).map(|(segment, dirt)| (segment, dirt.place.offset)));
+            match step {
                 Step::Batch(batch) => {
                     self.bytes_done += batch.place.extent;
                     found.batches.extend(damaged(&self.map, batch));
                 }
                 Step::End(_) => self.walk = None,
             }
-        }
-        if let Some(walk) = &mut self.walk {
-            found.headers.append(&mut walk.headers);
-            found.litter.extend(walk.litter.drain(..).map(|(segment, dirt)| (segment, dirt.place.offset)));
         }
         let is_finished = self.walk.is_none();
         let slots_are_damaged = is_finished && !TermSlots::are_sound(&*self.disk)?;

@@ -149,3 +149,15 @@ fn a_pass_over_an_empty_log_is_over_at_once() {
     let step = scrub(&mut opened);
     assert_eq!((step.bytes_total, step.slots_are_damaged), (0, false));
 }
+
+#[test]
+fn a_damaged_header_is_found_by_the_step_that_ends_the_pass_too() {
+    let truth = Truth::of(disk_with(5, 600));
+    let disk = truth.disk.fork();
+    let mut opened = open_sound(&disk);
+    disk.alter(FIRST, 9, &[0xff]);
+    let step = opened.reader.scrub().step(&mut opened.repairer, u64::MAX).unwrap();
+    assert!(step.is_finished);
+    assert_eq!(step.damaged.len(), 1, "{step:?}");
+    assert_eq!(scrub(&mut opened).damaged, [""; 0]);
+}
