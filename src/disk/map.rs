@@ -49,6 +49,14 @@ impl DamagedBatch {
     pub fn live(&self) -> impl Iterator<Item = &Lost> {
         self.lost.iter().filter(|lost| lost.index < self.live_until)
     }
+
+    /// The batch after it was read again, with what is `lost` now; `None` if that is not more than was known.
+    pub fn with_lost(&self, lost: Vec<Lost>) -> Option<DamagedBatch> {
+        let mut all: BTreeMap<LogIndex, Lost> = lost.into_iter().map(|lost| (lost.index, lost)).collect();
+        all.extend(self.lost.iter().map(|lost| (lost.index, *lost)));
+        let is_more = all.len() > self.lost.len();
+        is_more.then(|| DamagedBatch { lost: all.into_values().collect(), ..self.clone() })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -99,8 +99,7 @@ impl Scrub {
 
 /// A batch of which something is lost that was not known to be.
 fn damaged(map: &Mutex<LogMap>, batch: WalkedBatch) -> Option<DamagedBatch> {
-    let map = map.lock();
-    if batch.is_whole || map.damaged().contains_key(&batch.place.batch) {
+    if batch.is_whole {
         return None;
     }
     let WalkedBatch { place, written, previous, records, .. } = batch;
@@ -111,7 +110,11 @@ fn damaged(map: &Mutex<LogMap>, batch: WalkedBatch) -> Option<DamagedBatch> {
             Salvaged::Sound(_) => None,
         })
         .collect();
-    Some(DamagedBatch { place, written, previous, lost, live_until: map.live_until(&written.run) })
+    let map = map.lock();
+    match map.damaged().get(&place.batch) {
+        Some(known) => known.with_lost(lost),
+        None => Some(DamagedBatch { place, written, previous, lost, live_until: map.live_until(&written.run) }),
+    }
 }
 
 #[derive(Default)]

@@ -161,3 +161,24 @@ fn a_damaged_header_is_found_by_the_step_that_ends_the_pass_too() {
     assert_eq!(step.damaged.len(), 1, "{step:?}");
     assert_eq!(scrub(&mut opened).damaged, [""; 0]);
 }
+
+/// Batch 2 has entry 2 in its sectors 0 and 1, and entry 3 in 1 and 2.
+#[test]
+fn what_a_damaged_batch_loses_later_is_found_too() {
+    let disk = disk_with(1, 600);
+    let mut opened = open_sound(&disk);
+    opened.wal.persist(&[persist(None, vec![entry(2, 1, 600), entry(3, 1, 600)])]).unwrap();
+    for (sector, index) in [(0, 2), (2, 3)] {
+        disk.alter(FIRST, 2 * BLOCK + sector * SECTOR + 200, &[0xff, 0, 0xff]);
+        let step = scrub(&mut opened);
+        let missing: Vec<LogIndex> = step.missing.iter().map(|missing| missing.index).collect();
+        assert_eq!((step.damaged.len(), missing), (1, vec![LogIndex(index)]));
+        assert_eq!(scrub(&mut opened).damaged, [""; 0]);
+    }
+    assert_eq!(opened.repairer.offer(&entry(2, 1, 600)).unwrap(), Offered::Kept);
+    let repaired = Offered::Repaired(vec![LogIndex(2), LogIndex(3)]);
+    assert_eq!(opened.repairer.offer(&entry(3, 1, 600)).unwrap(), repaired);
+    opened.repairer.clear_mark().unwrap();
+    disk.crash();
+    assert_eq!(model_of(&open_sound(&disk)).log, [entry(1, 1, 600), entry(2, 1, 600), entry(3, 1, 600)]);
+}
