@@ -77,9 +77,11 @@ impl TermSlots {
         write_both(&*self.file, self.content, 0)
     }
 
-    /// Writes what both slots should hold once more: one of them was found damaged.
+    /// Writes what both slots should hold once more: one of them was found damaged. That one comes first, so that the
+    /// only sound copy is never being overwritten.
     pub fn rewrite(&self) -> io::Result<()> {
-        write_both(&*self.file, self.content, 0)
+        let is_sound = decode(&read_block(&*self.file, 0)?).is_ok_and(|slot| slot == Ok(self.content));
+        write_both(&*self.file, self.content, usize::from(is_sound))
     }
 
     /// Whether both slots are sound and equal, as far as another thread can tell: the wal may be writing them.

@@ -1,7 +1,7 @@
 //! Damage under a running node: found, said, and put back without a restart.
 
 use raftkv::base::LogIndex;
-use raftkv::disk::{MemoryDisk, Offered, Opened, ScrubStep, Wal};
+use raftkv::disk::{Crash, Fate, MemoryDisk, Offered, Opened, ScrubStep, Wal};
 
 use crate::support::*;
 use crate::truth::*;
@@ -181,4 +181,19 @@ fn what_a_damaged_batch_loses_later_is_found_too() {
     opened.repairer.clear_mark().unwrap();
     disk.crash();
     assert_eq!(model_of(&open_sound(&disk)).log, [entry(1, 1, 600), entry(2, 1, 600), entry(3, 1, 600)]);
+}
+
+/// The power goes while the first of the slots is written, and garbles it.
+#[test]
+fn the_only_sound_slot_is_not_the_one_that_is_written_first() {
+    for at in [9, 4096 + 9] {
+        let disk = disk_with(1, 10);
+        let mut opened = open_sound(&disk);
+        disk.alter("term", at, &[0xff]);
+        assert!(scrub(&mut opened).slots_are_damaged);
+        disk.power_off_at(2);
+        opened.wal.rewrite_slots().unwrap_err();
+        disk.crash_with(Crash { sector: &mut |_, _| Fate::Garbled, names: &mut |_| 0 });
+        assert_eq!(open_sound(&disk).recovered.hard_state, hard_state(1, 1), "byte {at}");
+    }
 }
