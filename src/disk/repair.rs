@@ -144,9 +144,12 @@ impl Repairer {
         if before.as_ref() != Some(mark) {
             mark.write(&*self.disk)?;
         }
-        for batch in batches {
+        for mut batch in batches {
             brand(&*self.disk, &batch)?;
-            self.map.lock().note_damage(batch);
+            let mut map = self.map.lock();
+            // The wal has gone on since the batch was read, and may have replaced some of it.
+            batch.live_until = batch.live_until.min(map.live_until(&batch.written.run));
+            map.note_damage(batch);
         }
         self.mend_replaced()
     }

@@ -1,7 +1,10 @@
 //! Damage under a running node: found, said, and put back without a restart.
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use raftkv::base::LogIndex;
-use raftkv::disk::{Crash, Fate, MemoryDisk, Offered, Opened, ScrubStep, Wal};
+use raftkv::disk::{Crash, Disk, DiskFile, Fate, MemoryDisk, Offered, Opened, ScrubStep, Wal};
 
 use crate::support::*;
 use crate::truth::*;
@@ -196,4 +199,56 @@ fn the_only_sound_slot_is_not_the_one_that_is_written_first() {
         disk.crash_with(Crash { sector: &mut |_, _| Fate::Garbled, names: &mut |_| 0 });
         assert_eq!(open_sound(&disk).recovered.hard_state, hard_state(1, 1), "byte {at}");
     }
+}
+
+/// A disk on which something else happens while the mark is written.
+struct Meanwhile {
+    disk: Arc<dyn Disk>,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Disk for Meanwhile {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(name)
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.create_dir(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let then = self.then.lock().unwrap().take_if(|_| to == "suspect");
+        then.into_iter().for_each(|then| then());
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+/// The wal and the scrub run on two threads.
+#[test]
+fn what_is_replaced_while_the_mark_is_written_is_not_missing() {
+    let disk = disk_with(3, 600);
+    let meanwhile = Arc::new(Meanwhile { disk: disk.attach(), then: Mutex::default() });
+    let mut opened = Wal::open(meanwhile.clone(), settings(), None).unwrap();
+    disk.alter(FIRST, 3 * BLOCK + SECTOR + 9, &[0xff, 0, 0xff]);
+    let mut wal = opened.wal;
+    *meanwhile.then.lock().unwrap() = Some(Box::new(move || {
+        wal.persist(&[persist(Some(hard_state(2, 1)), vec![entry(3, 2, 10)])]).unwrap();
+    }));
+    let step = opened.reader.scrub().step(&mut opened.repairer, u64::MAX).unwrap();
+    assert_eq!((step.damaged.len(), step.missing), (1, vec![]));
+    assert_eq!(opened.reader.read(LogIndex(3), LogIndex(3), 0).unwrap(), [entry(3, 2, 10)]);
+    opened.repairer.clear_mark().unwrap();
 }
