@@ -429,11 +429,8 @@ impl Judged {
         Ok(Some(mark))
     }
 
-    /// What earlier starts repaired, then what is damaged now.
+    /// What is damaged now, then what earlier starts repaired: all of that can be read, then.
     fn mend(&self, disk: &dyn Disk) -> Result<(), OpenError> {
-        if let Some(earlier) = &self.mark {
-            self.rewrite_marked(disk, earlier)?;
-        }
         self.walk.headers.iter().try_for_each(Segment::remake_header)?;
         for batch in self.replay.map.damaged().values() {
             repair::brand(disk, batch)?;
@@ -442,7 +439,7 @@ impl Judged {
             write_zeros(&*segment.file, dirt.place.offset, segment.bytes, Pace::AtOnce)?;
             segment.file.sync_data()?;
         }
-        Ok(())
+        self.mark.iter().try_for_each(|earlier| self.rewrite_marked(disk, earlier))
     }
 
     fn rewrite_marked(&self, disk: &dyn Disk, mark: &Mark) -> Result<(), OpenError> {

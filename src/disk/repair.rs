@@ -25,7 +25,7 @@ use super::record::{BATCH_HEADER_BYTES, BatchEncoder, BatchHeader, RECORD_HEADER
 use super::salvage::{Lost, Record, Salvaged};
 use super::scan::{Head, read_head, read_payload};
 use super::sector::{BLOCK_BYTES, Part, Place, SECTOR_BYTES, Sector, Stamp, inspect, seal};
-use super::segment::{Segment, UNREADABLE, Window, read_around_damage, segment_name};
+use super::segment::{Segment, UNREADABLE, Window, segment_name};
 use crate::base::{Entry, LogIndex};
 use crate::guard::{Guard, removed};
 use crate::raft::MissingEntry;
@@ -213,20 +213,28 @@ fn header_of(batch: &DamagedBatch) -> BatchHeader {
     BatchHeader { run: batch.written.run, previous: batch.previous }
 }
 
-/// The segment a batch lies in, and the batch's bytes as they are.
-fn read_blocks(disk: &dyn Disk, batch: &DamagedBatch) -> io::Result<(Segment, Vec<u8>)> {
-    let segment = Segment::open(disk, batch.place.segment)?;
-    let mut blocks = vec![0; usize::try_from(batch.place.extent).expect("a batch is bounded")];
-    read_around_damage(&*segment.file, batch.place.offset, &mut blocks)?;
-    Ok((segment, blocks))
+/// The segment a batch lies in, and the batch's bytes as they are, from one read: what can't be read now and could be
+/// before must not be taken for both.
+fn read_blocks(disk: &dyn Disk, batch: &DamagedBatch) -> io::Result<(Window, Vec<u8>)> {
+    let mut window = Window::new(Segment::open(disk, batch.place.segment)?, u64::MAX);
+    let extent = usize::try_from(batch.place.extent).expect("a batch is bounded");
+    let blocks = window.get(batch.place.offset, extent)?.to_vec();
+    Ok((window, blocks))
 }
 
 /// Makes sure that the batch says itself what it held, and never passes for one that was not written whole. Durable
-/// when it returns.
+/// when it returns. If more of it is lost than was said, nothing is written: it would be lost for good.
 pub(super) fn brand(disk: &dyn Disk, batch: &DamagedBatch) -> io::Result<()> {
-    let (segment, mut blocks) = read_blocks(disk, batch)?;
-    let mut window = Window::new(segment, u64::MAX);
+    let (mut window, mut blocks) = read_blocks(disk, batch)?;
     let head = read_head(&mut window, batch.place.offset)?;
+    let payload = read_payload(&mut window, batch.place.offset, &batch.written.run, stamp_of(batch))?;
+    let is_known = |salvaged: &Salvaged| match salvaged {
+        Salvaged::Sound(_) => true,
+        Salvaged::Lost(lost) => batch.lost.iter().any(|known| known.index == lost.index),
+    };
+    if !payload.is_some_and(|(payload, _)| payload.salvage(&batch.written.run).iter().all(is_known)) {
+        return Err(invalid(batch, "more of it is lost than when it was read first"));
+    }
     let is_sound = |head: &Head| head.stamp == stamp_of(batch) && head.header == header_of(batch);
     let place =
         |i: usize| Place { segment: batch.place.segment, offset: batch.place.offset + (i * SECTOR_BYTES) as u64 };
@@ -249,9 +257,8 @@ pub(super) fn brand(disk: &dyn Disk, batch: &DamagedBatch) -> io::Result<()> {
 /// Writes the batch as it was, with `found` for what is lost and voids for what is dead, and proves that it is there.
 /// All that is lost and live must be among `found`.
 pub(super) fn remake(disk: &dyn Disk, batch: &DamagedBatch, found: &BTreeMap<LogIndex, Entry>) -> io::Result<()> {
-    let (segment, before) = read_blocks(disk, batch)?;
+    let (mut window, before) = read_blocks(disk, batch)?;
     let place = Place { segment: batch.place.segment, offset: batch.place.offset };
-    let mut window = Window::new(segment, u64::MAX);
     let (payload, _) = read_payload(&mut window, place.offset, &batch.written.run, stamp_of(batch))?
         .ok_or_else(|| invalid(batch, "it passes its segment's end"))?;
     let records = complete(batch, payload.salvage(&batch.written.run), found)?;

@@ -339,12 +339,12 @@ pub(super) fn read_around_damage(file: &dyn DiskFile, offset: u64, buffer: &mut 
 }
 
 /// Writes what is read between two offsets once more, whole sectors, and makes it durable: the page cache may hold what
-/// the disk does not.
+/// the disk does not. What can't be read was read before, and is not to be replaced by anything: that is an error.
 pub(super) fn rewrite(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
     let mut at = start;
     while at < end {
         let mut bytes = vec![0; (end - at).min(ZERO_CHUNK_BYTES as u64) as usize];
-        read_around_damage(file, at, &mut bytes)?;
+        file.read_at(at, &mut bytes)?;
         file.write_at(at, &bytes)?;
         at += bytes.len() as u64;
     }

@@ -3,6 +3,7 @@
 
 use raftkv::base::Random;
 use raftkv::disk::{DiskOperation, MemoryDisk, WalError};
+use raftkv::raft::MissingEntry;
 
 use crate::support::*;
 
@@ -81,6 +82,30 @@ fn a_read_that_fails_once_refuses_the_start_or_changes_nothing() {
         assert_eq!(model_of(&open_sound(&disk)), expected, "read {nth}");
     }
     assert!(started > 10, "{started}");
+}
+
+/// What a start has read is not overwritten with what stands for damage because it can't be read once more.
+#[test]
+fn a_sector_that_can_not_be_read_for_a_while_is_never_lost_in_silence() {
+    let sound = disk_with(4, 700);
+    let damaged = sound.fork();
+    damaged.alter("wal/0000000000000001.seg", 2 * 4096 + 512 + 9, &[0xff, 0, 0xff]);
+    open_sound(&damaged);
+    damaged.kill();
+    for (base, what) in [(sound, "sound"), (damaged, "damaged")] {
+        let before = open_sound(&base.fork()).recovered.damage;
+        for nth in 1..80 {
+            let disk = base.fork();
+            disk.fail_nth(DiskOperation::Read, nth);
+            disk.fail_nth(DiskOperation::Read, nth + 1);
+            let said = open(&disk).map_or(before.clone(), |opened| opened.recovered.damage);
+            disk.kill();
+            let found = open_sound(&disk).recovered.damage;
+            let was_said = |lost: &MissingEntry| said.missing.iter().any(|missing| missing.index == lost.index);
+            assert!(found.missing.iter().all(was_said), "{what}, read {nth}: {said:?}, and then {found:?}");
+            assert!(said.end_uncertain || !found.end_uncertain, "{what}, read {nth}: {said:?}, and then {found:?}");
+        }
+    }
 }
 
 #[test]
