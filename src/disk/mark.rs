@@ -70,6 +70,12 @@ impl Mark {
         Ok(Some(Mark::decode(&bytes).unwrap_or_else(Mark::unknown)))
     }
 
+    /// Makes one that was read durable: its name may be in the cache alone; its bytes were synced before they got the
+    /// name.
+    pub fn make_durable(disk: &dyn Disk) -> io::Result<()> {
+        disk.sync_dir("")
+    }
+
     /// Durable when it returns.
     pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
         replace_small(disk, SUSPECT_FILE, self.encode().as_bytes())

@@ -423,8 +423,12 @@ impl Judged {
         let mut mark = self.mark.clone().unwrap_or_else(|| Mark::new(incarnation));
         mark.end_uncertain = self.end_uncertain();
         places.into_iter().for_each(|place| mark.add(place));
-        if !removed(Guard::MarkForgotten) {
+        // One that could not be read is made anew.
+        let is_new = self.mark.as_ref() != Some(&mark) || mark.since == 0;
+        if is_new && !removed(Guard::MarkForgotten) {
             mark.write(disk)?;
+        } else {
+            Mark::make_durable(disk)?; // it needs no room
         }
         Ok(Some(mark))
     }

@@ -138,6 +138,16 @@ fn a_full_disk_does_not_keep_a_node_from_starting() {
 }
 
 #[test]
+fn a_full_disk_does_not_keep_a_node_from_starting_that_has_the_mark_already() {
+    let disk = disk_with(2, 700);
+    disk.alter("wal/0000000000000001.seg", 4096 + 512 + 9, &[0xff, 0, 0xff]);
+    let damage = open_sound(&disk).recovered.damage;
+    disk.kill();
+    disk.set_capacity(disk.used_bytes());
+    assert_eq!(open_sound(&disk).recovered.damage, damage);
+}
+
+#[test]
 fn with_nothing_to_write_there_is_no_system_call() {
     let disk = disk_with(1, 10);
     let mut opened = open_sound(&disk);
