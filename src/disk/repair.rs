@@ -136,14 +136,19 @@ impl Repairer {
         Ok(())
     }
 
-    /// Damage that was found while the node runs. The mark is durable before anything else happens.
-    pub(super) fn take(&mut self, places: Vec<MarkedPlace>, batches: Vec<DamagedBatch>) -> io::Result<()> {
-        let before = self.mark.clone();
-        let mark = self.mark.get_or_insert_with(|| Mark::new(self.incarnation));
+    /// Damage was found while the node runs: the mark is durable when it returns, before anything else happens.
+    pub(super) fn mark(&mut self, places: Vec<MarkedPlace>) -> io::Result<()> {
+        let mut mark = self.mark.clone().unwrap_or_else(|| Mark::new(self.incarnation));
         places.into_iter().for_each(|place| mark.add(place));
-        if before.as_ref() != Some(mark) {
+        if self.mark.as_ref() != Some(&mark) {
             mark.write(&*self.disk)?;
+            self.mark = Some(mark);
         }
+        Ok(())
+    }
+
+    /// Damaged batches that were found while the node runs, and are marked.
+    pub(super) fn take(&mut self, batches: Vec<DamagedBatch>) -> io::Result<()> {
         for mut batch in batches {
             brand(&*self.disk, &batch)?;
             let mut map = self.map.lock();

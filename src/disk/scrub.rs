@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::Disk;
+use super::disk::{Disk, is_full};
 use super::map::{BatchPlace, DamagedBatch, LogMap};
 use super::mark::MarkedPlace;
 use super::record::Written;
@@ -51,6 +51,8 @@ pub struct ScrubStep {
     pub damaged: Vec<String>,
     /// To be mended by [`super::Wal::rewrite_slots`], on the wal's thread.
     pub slots_are_damaged: bool,
+    /// The disk is too full for the mark: nothing was done about what was found, and the pass is over.
+    pub no_room: Option<String>,
 }
 
 impl Scrub {
@@ -87,6 +89,14 @@ impl Scrub {
         let mut step = ScrubStep { is_finished, slots_are_damaged, ..ScrubStep::default() };
         (step.bytes_done, step.bytes_total) = (self.bytes_done, self.bytes_total);
         if !found.is_empty() {
+            match repairer.mark(found.places()) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    let no_room = Some(error.to_string());
+                    return Ok(ScrubStep { is_finished: true, no_room, ..step });
+                }
+                Err(error) => return Err(error),
+            }
             let before = repairer.missing();
             step.damaged = found.describe();
             found.mend(repairer)?;
@@ -138,14 +148,18 @@ impl Found {
         headers.chain(litter).chain(self.batches.iter().map(describe)).collect()
     }
 
-    fn mend(self, repairer: &mut Repairer) -> io::Result<()> {
+    fn places(&self) -> Vec<MarkedPlace> {
         let headers = self.headers.iter().map(|segment| (segment.name(), 0, SEGMENT_HEADER_BYTES));
         let litter = self.litter.iter().map(|(segment, offset)| (segment.name(), *offset, segment.bytes - offset));
         let batches = self.batches.iter().map(|batch| &batch.place);
         let batches = batches.map(|place| (segment_name(place.segment), place.offset, place.extent));
         let places = headers.chain(litter).chain(batches);
-        let places = places.map(|(file, offset, bytes)| MarkedPlace { file, offset, bytes }).collect();
-        repairer.take(places, self.batches)?;
+        places.map(|(file, offset, bytes)| MarkedPlace { file, offset, bytes }).collect()
+    }
+
+    /// What is marked already.
+    fn mend(self, repairer: &mut Repairer) -> io::Result<()> {
+        repairer.take(self.batches)?;
         self.headers.iter().try_for_each(Segment::remake_header)?;
         for (segment, offset) in &self.litter {
             write_zeros(&*segment.file, *offset, segment.bytes, Pace::AtOnce)?;

@@ -75,6 +75,14 @@ impl Scrubbing {
         let pass = self.pass.get_or_insert_with(|| Pass { scrub: reader.scrub(), begun: now, is_asked_for, found: 0 });
         let step = pass.scrub.step(repairer, SCRUB_STEP_BYTES);
         let step = step.map_err(|error| End::Damaged(format!("the log was scrubbed: {error}")))?;
+        if step.slots_are_damaged {
+            log::warn!("a slot of the term file is damaged; it is written anew");
+            exits.to_wal(WalEvent::RewriteSlots);
+        }
+        if let Some(why) = step.no_room {
+            self.postpone(now, &why);
+            return Ok(());
+        }
         pass.found += step.damaged.len();
         self.status.passes += u64::from(step.is_finished);
         self.status.damaged += step.damaged.len() as u64;
@@ -87,11 +95,14 @@ impl Scrubbing {
         if !step.damaged.is_empty() {
             exits.to_consensus(ConsensusEvent::Damaged { missing: step.missing });
         }
-        if step.slots_are_damaged {
-            log::warn!("a slot of the term file is damaged; it is written anew");
-            exits.to_wal(WalEvent::RewriteSlots);
-        }
         Ok(())
+    }
+
+    /// Damage was found that a full disk has no room to mark. The disk is as it was: the pass begins again, later.
+    fn postpone(&mut self, now: Moment, why: &str) {
+        log::warn!("the log is damaged, and nothing is done about it before there is room: {why}; make room");
+        self.is_asked_for = self.pass.take().is_some_and(|pass| pass.is_asked_for);
+        self.due_at = Some(now + SCRUB_PAUSE_MAX);
     }
 
     /// Ends the pass if that was the last step. When the next one is due: a pass begins as long after the one before as

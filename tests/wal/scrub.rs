@@ -165,6 +165,24 @@ fn a_damaged_header_is_found_by_the_step_that_ends_the_pass_too() {
     assert_eq!(scrub(&mut opened).damaged, [""; 0]);
 }
 
+/// Without the mark nothing is done about damage, and the disk is as it was: it can be found again.
+#[test]
+fn what_is_found_on_a_full_disk_is_found_again_once_there_is_room_for_the_mark() {
+    let disk = disk_with(2, 600);
+    let mut opened = open_sound(&disk);
+    disk.alter(FIRST, 2 * BLOCK + SECTOR + 9, &[0xff, 0, 0xff]);
+    disk.set_capacity(disk.used_bytes());
+    for _ in 0..2 {
+        let step = opened.reader.scrub().step(&mut opened.repairer, u64::MAX).unwrap();
+        assert!(step.no_room.is_some_and(|why| why.contains("suspect")));
+        assert_eq!((step.missing, opened.repairer.progress().suspect), (vec![], false));
+    }
+    disk.set_capacity(u64::MAX);
+    let step = scrub(&mut opened);
+    assert_eq!((step.damaged.len(), step.missing.len()), (1, 1));
+    assert!(disk.contents("suspect").is_some());
+}
+
 /// Batch 2 has entry 2 in its sectors 0 and 1, and entry 3 in 1 and 2.
 #[test]
 fn what_a_damaged_batch_loses_later_is_found_too() {
