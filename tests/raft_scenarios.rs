@@ -356,6 +356,7 @@ scripts! {
     damage_never_acknowledged
     damage_nobody_sound
     damage_refill
+    damage_refill_term
     damage_replaced
     damage_running
     digest

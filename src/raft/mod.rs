@@ -193,7 +193,7 @@ impl Raft {
             Input::LinkDown { peer } => self.on_link_down(peer),
             Input::Fetched { lo, entries } => self.on_fetched(now, lo, entries, out),
             Input::Damaged { missing } => self.on_damaged(now, missing, out),
-            Input::Repaired { done, refused } => self.on_repaired(done, refused, out),
+            Input::Repaired { done, refused } => self.on_repaired(now, done, refused, out),
             Input::Space(space) => self.on_space(now, space, out),
         }
         if self.durability.queued_hard_state() != self.hard_state {

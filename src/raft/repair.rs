@@ -235,7 +235,7 @@ impl Raft {
     }
 
     /// The disk has taken, or refused, what was offered to it.
-    pub(super) fn on_repaired(&mut self, done: Vec<LogIndex>, refused: Vec<LogIndex>, out: &mut Outputs) {
+    pub(super) fn on_repaired(&mut self, now: Moment, done: Vec<LogIndex>, refused: Vec<LogIndex>, out: &mut Outputs) {
         for index in refused {
             if let Some(missing) = self.repair.missing.get_mut(&index) {
                 missing.offered = None;
@@ -251,7 +251,8 @@ impl Raft {
         self.maybe_advance_commit(out);
         if let Some(leader) = self.leader.filter(|leader| *leader != self.config.id) {
             let matched = self.verified.min(self.held_index());
-            out.send.push(self.stamp().message(leader, Body::AppendAccepted { matched, round: 0 }));
+            let accepted = self.stamp().message(leader, Body::AppendAccepted { matched, round: 0 });
+            self.send_when_durable(now, matched, accepted, out);
         }
     }
 
