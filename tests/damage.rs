@@ -148,3 +148,19 @@ fn a_node_whose_log_lost_its_end_is_sound_again_once_it_has_what_the_leader_has(
     assert!(healed.last >= rig.status(leader).commit);
     rig.assert_everything_is_there();
 }
+
+/// The next start refuses such a log; what the node holds in memory is the others' until then.
+#[test]
+fn a_running_node_whose_log_is_damaged_beyond_repair_says_so_and_goes_on() {
+    let rig = Rig::start();
+    let leader = rig.cluster.wait_for_leader(PATIENCE).expect("a leader");
+    for block in 20..=21 {
+        rig.damage(leader, block, 1);
+    }
+    rig.cluster.scrub(leader, PATIENCE).expect("the node answers");
+    let done = rig.await_status(leader, "the end of the pass", |status| status.scrub.passes > 0);
+    let says = |status: &Status| status.problems.iter().any(|problem| problem.contains("damaged beyond repair"));
+    assert!(says(&done), "{done:?}");
+    rig.assert_everything_is_there();
+    assert_eq!(rig.cluster.ended(leader), None);
+}

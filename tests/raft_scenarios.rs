@@ -290,7 +290,7 @@ impl Script {
                     let Some(raft) = cluster.raft(node) else { continue };
                     let short: Vec<_> =
                         raft.short_of_room().map(|(id, space)| format!(", node {id} is {space:?}")).collect();
-                    writeln!(output, "{node}: {:?}{}", raft.room(), short.concat())?;
+                    writeln!(output, "{node}: {:?}{}", raft.room(cluster.now), short.concat())?;
                 }
             }
             "progress" => {
@@ -390,4 +390,5 @@ scripts! {
     restart
     restart_idle
     space
+    space_away
 }

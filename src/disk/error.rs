@@ -74,18 +74,18 @@ impl Damage {
     pub(super) fn at(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Damage {
         Damage { offset: Some(offset), ..Damage::new(file, what) }
     }
+
+    /// Without the way out of a node that does not start.
+    pub(super) fn place_and_what(&self) -> String {
+        let offset = self.offset.map_or(String::new(), |offset| format!(", byte {offset}"));
+        let index = self.index.map_or(String::new(), |index| format!(", log index {index}"));
+        format!("{}{offset}{index}: {}", self.file, self.what)
+    }
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "damaged data: {}", self.file)?;
-        if let Some(offset) = self.offset {
-            write!(f, ", byte {offset}")?;
-        }
-        if let Some(index) = self.index {
-            write!(f, ", log index {index}")?;
-        }
-        write!(f, ": {}; {WAY_OUT}", self.what)
+        write!(f, "damaged data: {}; {WAY_OUT}", self.place_and_what())
     }
 }
 

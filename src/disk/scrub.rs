@@ -17,6 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::disk::{Disk, is_full};
+use super::error::OpenError;
 use super::map::{BatchPlace, DamagedBatch, LogMap};
 use super::mark::MarkedPlace;
 use super::record::Written;
@@ -53,6 +54,9 @@ pub struct ScrubStep {
     pub slots_are_damaged: bool,
     /// The disk is too full for the mark: nothing was done about what was found, and the pass is over.
     pub no_room: Option<String>,
+    /// It is not known any more what the log held in some place, and nothing behind that was read: the next start would
+    /// refuse this log. The pass is over.
+    pub beyond_repair: Option<String>,
 }
 
 impl Scrub {
@@ -65,28 +69,34 @@ impl Scrub {
         Scrub { disk, map, walk, bytes_done: 0, bytes_total }
     }
 
-    /// Reads about so many bytes, at least one batch. An error is one that `repairer` met when it wrote, or damage that
-    /// can't be lived with, which the next start would refuse too: the process must end.
+    /// Reads about so many bytes, at least one batch. An error is one that was met when something was opened or written:
+    /// the process must end.
     pub fn step(&mut self, repairer: &mut Repairer, bytes: u64) -> io::Result<ScrubStep> {
         let until = self.bytes_done.saturating_add(bytes.max(1));
         let mut found = Found::default();
+        let mut beyond_repair = None;
         while self.bytes_done < until
             && let Some(walk) = &mut self.walk
         {
-            let step = walk.next()?;
+            let step = walk.next();
             found.headers.append(&mut walk.headers);
             found.litter.extend(walk.litter.drain(..).map(|(segment, dirt)| (segment, dirt.place.offset)));
             match step {
-                Step::Batch(batch) => {
+                Err(OpenError::Damaged(damage)) => {
+                    beyond_repair = Some(damage.place_and_what());
+                    self.walk = None;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(Step::Batch(batch)) => {
                     self.bytes_done += batch.place.extent;
                     found.batches.extend(damaged(&self.map, batch));
                 }
-                Step::End(_) => self.walk = None,
+                Ok(Step::End(_)) => self.walk = None,
             }
         }
         let is_finished = self.walk.is_none();
         let slots_are_damaged = is_finished && !TermSlots::are_sound(&*self.disk)?;
-        let mut step = ScrubStep { is_finished, slots_are_damaged, ..ScrubStep::default() };
+        let mut step = ScrubStep { is_finished, slots_are_damaged, beyond_repair, ..ScrubStep::default() };
         (step.bytes_done, step.bytes_total) = (self.bytes_done, self.bytes_total);
         if !found.is_empty() {
             match repairer.mark(found.places()) {

@@ -39,7 +39,11 @@ pub enum ConsensusEvent {
         entries: Vec<Entry>,
     },
     /// From the background thread: how the reading of the log for damage goes on.
-    Scrubbed(ScrubStatus),
+    Scrubbed {
+        status: ScrubStatus,
+        /// Damage that was found and that nothing helps against.
+        beyond_repair: Option<String>,
+    },
     /// From the background thread: the disk has lost these entries; it has the mark already.
     Damaged {
         missing: Vec<MissingEntry>,
@@ -116,7 +120,9 @@ impl Consensus {
                 ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
                 ConsensusEvent::Space(space) => self.on_event(now, ReplicaEvent::Space(space)),
                 ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
-                ConsensusEvent::Scrubbed(scrub) => self.on_event(now, ReplicaEvent::Scrubbed(scrub)),
+                ConsensusEvent::Scrubbed { status, beyond_repair } => {
+                    self.on_event(now, ReplicaEvent::Scrubbed { status, beyond_repair });
+                }
                 ConsensusEvent::Damaged { missing } => self.on_event(now, ReplicaEvent::Damaged { missing }),
                 ConsensusEvent::Repaired { done, refused } => {
                     self.on_event(now, ReplicaEvent::Repaired { done, refused });

@@ -53,7 +53,10 @@ pub enum ReplicaEvent {
         entries: Vec<Entry>,
     },
     /// How the reading of the log for damage goes on.
-    Scrubbed(ScrubStatus),
+    Scrubbed {
+        status: ScrubStatus,
+        beyond_repair: Option<String>,
+    },
     /// The disk has lost these entries.
     Damaged {
         missing: Vec<MissingEntry>,
@@ -115,6 +118,8 @@ pub struct Replica {
     peers: BTreeMap<NodeId, PeerLink>,
     own_address: Arc<str>,
     scrub: ScrubStatus,
+    /// Damage of its log that nothing helps against.
+    beyond_repair: Option<String>,
     draining: bool,
 }
 
@@ -139,6 +144,7 @@ impl Replica {
             peers: BTreeMap::new(),
             own_address: "".into(),
             scrub: ScrubStatus::default(),
+            beyond_repair: None,
             draining: false,
         };
         let members = replica.raft.view().members;
@@ -154,7 +160,9 @@ impl Replica {
             ReplicaEvent::Fetched { lo, entries } => {
                 self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
             }
-            ReplicaEvent::Scrubbed(scrub) => self.scrub = scrub,
+            ReplicaEvent::Scrubbed { status, beyond_repair } => {
+                (self.scrub, self.beyond_repair) = (status, beyond_repair)
+            }
             ReplicaEvent::Damaged { missing } => self.raft.step(now, Input::Damaged { missing }, &mut self.out),
             ReplicaEvent::Repaired { done, refused } => {
                 self.raft.step(now, Input::Repaired { done, refused }, &mut self.out);
@@ -275,6 +283,12 @@ impl Replica {
     /// What is wrong with this node's disk and state, and what is done about it, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.log_problems();
+        problems.extend(self.beyond_repair.iter().map(|what| {
+            format!(
+                "its log is damaged beyond repair, {what}: it goes on as long as it runs and will not start again, so \
+                 keep it running until all others are up"
+            )
+        }));
         problems.extend(self.raft.short_of_room().map(|(node, space)| self.room_problem(node, space)));
         if let Some(index) = self.raft.diverged() {
             problems.push(format!(
@@ -470,9 +484,9 @@ impl Replica {
         for waiter in self.batch.take_stale(self.raft.view().term) {
             reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
         }
-        if self.raft.room() > Space::Plenty {
+        if self.raft.room(now) > Space::Plenty {
             for waiter in self.batch.take_growing() {
-                reply::answer(waiter, self.no_space(), &mut effects.net);
+                reply::answer(waiter, self.no_space(now), &mut effects.net);
             }
         }
         self.clock.advance(now);
@@ -490,7 +504,7 @@ impl Replica {
                     for waiter in waiters {
                         let reply = match refused {
                             ProposeRefused::NotLeader => reply::write_replaced(self.leader()),
-                            ProposeRefused::NoSpace => self.no_space(),
+                            ProposeRefused::NoSpace => self.no_space(now),
                             ProposeRefused::Busy => reply::busy("too many bytes wait to be committed", self.leader()),
                         };
                         reply::answer(waiter, reply, &mut effects.net);
@@ -500,8 +514,8 @@ impl Replica {
         }
     }
 
-    fn no_space(&self) -> Reply {
-        let room = self.raft.room();
+    fn no_space(&self, now: Moment) -> Reply {
+        let room = self.raft.room(now);
         let short = self.raft.short_of_room().filter(|(_, space)| *space >= room);
         reply::no_space(room, short.map(|(node, _)| node).collect(), self.leader())
     }

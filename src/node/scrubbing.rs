@@ -3,6 +3,7 @@
 //! A pass reads everything that is durable once, in steps that are spread over the time that a pass may take, so that it
 //! costs a node next to nothing; one that was asked for goes on step after step, other work between them.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::ScrubStatus;
@@ -20,6 +21,8 @@ pub struct Scrubbing {
     interval: Option<Duration>,
     pass: Option<Pass>,
     status: ScrubStatus,
+    /// What the last pass came to that no other node's copy helps against.
+    beyond_repair: Option<String>,
     /// The next pass is one that was asked for.
     is_asked_for: bool,
     due_at: Option<Moment>,
@@ -38,8 +41,15 @@ impl Scrubbing {
     /// `interval`: a pass that nobody asked for is spread over so long.
     pub fn new(interval: Option<Duration>, now: Moment) -> Scrubbing {
         let due_at = interval.map(|interval| now + interval.min(SCRUB_PAUSE_MAX));
-        let status = ScrubStatus::default();
-        Scrubbing { interval, pass: None, status, is_asked_for: false, due_at, suspected_at: None }
+        Scrubbing {
+            interval,
+            pass: None,
+            status: ScrubStatus::default(),
+            beyond_repair: None,
+            is_asked_for: false,
+            due_at,
+            suspected_at: None,
+        }
     }
 
     pub fn due_at(&self) -> Option<Moment> {
@@ -74,7 +84,10 @@ impl Scrubbing {
         let is_asked_for = std::mem::take(&mut self.is_asked_for);
         let pass = self.pass.get_or_insert_with(|| Pass { scrub: reader.scrub(), begun: now, is_asked_for, found: 0 });
         let step = pass.scrub.step(repairer, SCRUB_STEP_BYTES);
-        let step = step.map_err(|error| End::Damaged(format!("the log was scrubbed: {error}")))?;
+        let step = step.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => End::Damaged(format!("the log was scrubbed: {error}")),
+            _ => End::Io(format!("the log was scrubbed: {error}")),
+        })?;
         if step.slots_are_damaged {
             log::warn!("a slot of the term file is damaged; it is written anew");
             exits.to_wal(WalEvent::RewriteSlots);
@@ -87,7 +100,13 @@ impl Scrubbing {
         self.status.passes += u64::from(step.is_finished);
         self.status.damaged += step.damaged.len() as u64;
         (self.status.bytes_done, self.status.bytes_total) = (step.bytes_done, step.bytes_total);
-        exits.to_consensus(ConsensusEvent::Scrubbed(self.status));
+        if let Some(what) = &step.beyond_repair {
+            log::error!("the log is damaged beyond repair, and this node will not start again: {what}");
+        }
+        if step.is_finished {
+            self.beyond_repair = step.beyond_repair.clone();
+        }
+        exits.to_consensus(ConsensusEvent::Scrubbed { status: self.status, beyond_repair: self.beyond_repair.clone() });
         self.due_at = self.next(now, &step);
         for damaged in &step.damaged {
             log::warn!("{damaged}");

@@ -13,7 +13,7 @@ use super::log::cut;
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
 use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
-use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Moment, NodeId, Space, Step, Term};
+use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Member, Moment, NodeId, Space, Step, Term};
 
 /// What only a leader has.
 pub(super) struct Leading {
@@ -28,6 +28,17 @@ pub(super) struct Leading {
     /// Entries of this term up to here are committed and durable; `unsettled_bytes` is the cost of those behind it.
     settled: LogIndex,
     unsettled_bytes: usize,
+}
+
+impl Leading {
+    /// When another member was last heard; `None`: it does not count. A new leader gives everyone the time to answer.
+    pub fn heard_at(&self, member: &Member) -> Option<Moment> {
+        let progress = self.peers.get(&member.id)?;
+        match progress.heard_at {
+            Some(heard_at) => progress.counts(member).then_some(heard_at),
+            None => Some(self.since),
+        }
+    }
 }
 
 /// How far a peer is, as the leader knows it.
@@ -93,7 +104,7 @@ impl Raft {
             out.proposed = Some(Err(ProposeRefused::Busy));
             return;
         }
-        if self.room() == Space::Exhausted {
+        if self.room(now) == Space::Exhausted {
             out.proposed = Some(Err(ProposeRefused::NoSpace));
             return;
         }
@@ -162,16 +173,8 @@ impl Raft {
         if stall >= self.config.persist_stall {
             return Some(format!("its own disk has not answered for {} ms", stall.as_millis()));
         }
-        let heard = quorum::reached(self.membership.current(), |member| {
-            if member.id == self.config.id {
-                return Some(now);
-            }
-            let progress = leading.peers.get(&member.id)?;
-            match progress.heard_at {
-                Some(heard_at) => progress.counts(member).then_some(heard_at),
-                None => Some(leading.since), // a new leader gives everyone the time to answer
-            }
-        });
+        let heard = |member: &Member| if member.id == self.config.id { Some(now) } else { leading.heard_at(member) };
+        let heard = quorum::reached(self.membership.current(), heard);
         let silence = heard.map(|heard_at| now.since(heard_at));
         match silence {
             Some(silence) if silence < self.config.election_timeout_max => None,

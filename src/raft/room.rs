@@ -6,8 +6,9 @@
 //! | exhausted | nothing new: it follows, confirms reads, votes, and acknowledges what it holds | no |
 //!
 //! Every node says with its answers to heartbeats how much room it has. What a leader may take from clients is up to
-//! the worse of its own disk and of the best majority's: one full follower of three stops nobody, two do, and so does
-//! the leader's own. All of it ends by itself, with the first answer that says that there is room again.
+//! the worse of its own disk and of the best majority's that it hears: one full follower of three stops nobody, two do,
+//! one does while the other is away, and so does the leader's own. All of it ends by itself, with the first answer that
+//! says that there is room again.
 
 use std::cmp::Reverse;
 
@@ -17,7 +18,7 @@ use crate::base::{Member, Moment, NodeId, Space};
 impl Raft {
     /// How much room there is for what a client asks of this node while it leads: `Low`, nothing that makes the data
     /// grow; `Exhausted`, nothing at all.
-    pub fn room(&self) -> Space {
+    pub fn room(&self, now: Moment) -> Space {
         let State::Leader(leading) = &self.state else { return self.space };
         if self.short_of_room().next().is_none() {
             return Space::Plenty;
@@ -26,9 +27,9 @@ impl Raft {
             if member.id == self.config.id {
                 return Some(Reverse(self.space));
             }
-            let progress = leading.peers.get(&member.id)?;
-            // Who has not been heard yet may have all the room there is.
-            (progress.instance.is_none() || progress.counts(member)).then_some(Reverse(progress.space))
+            let silence = now.since(leading.heard_at(member)?);
+            let space = || Some(Reverse(leading.peers.get(&member.id)?.space));
+            if silence < self.config.election_timeout_max { space() } else { None }
         };
         // Without a majority nothing is committed; that is not for want of room.
         let majority = quorum::reached(self.membership.current(), space).map_or(Space::Plenty, |Reverse(space)| space);

@@ -270,3 +270,18 @@ fn what_is_replaced_while_the_mark_is_written_is_not_missing() {
     assert_eq!(opened.reader.read(LogIndex(3), LogIndex(3), 0).unwrap(), [entry(3, 2, 10)]);
     opened.repairer.clear_mark().unwrap();
 }
+
+#[test]
+fn what_nobody_can_name_any_more_is_said_with_what_was_found_before_it_and_ends_nothing() {
+    let disk = disk_with(6, 600);
+    let mut opened = open_sound(&disk);
+    // A record of batch 2; the first sectors of batches 4 and 5.
+    for (file, at) in [(FIRST, 2 * BLOCK + SECTOR + 9), (SECOND, BLOCK + 100), (SECOND, 2 * BLOCK + 100)] {
+        disk.alter(file, at, &[0xff, 0, 0xff]);
+    }
+    let step = opened.reader.scrub().step(&mut opened.repairer, u64::MAX).unwrap();
+    let what = step.beyond_repair.expect("two batches can't be named");
+    assert!(what.contains("batches 4 to 5") && !what.contains("leave this node down"), "{what}");
+    assert!(step.is_finished);
+    assert_eq!(step.missing.iter().map(|missing| missing.index).collect::<Vec<_>>(), [LogIndex(2)]);
+}
