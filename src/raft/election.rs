@@ -187,6 +187,22 @@ impl Raft {
             || self.has_every_vote(ballot) && members.voters.iter().any(|member| sound(member).is_some())
     }
 
+    /// How a won election was won. Votes of suspect nodes are needed only if what they lost leaves no sound majority;
+    /// then what was acknowledged by those alone who lost it is gone, and nobody can tell.
+    pub(super) fn how_it_was_won(&self, ballot: &Ballot) -> String {
+        let members = self.membership.current();
+        let is_sound = |member: &Member| ballot.granted.get(&member.id).is_some_and(|grant| !grant.suspect);
+        if quorum::reached(members, |member| is_sound(member).then_some(())).is_some() {
+            return String::new();
+        }
+        let suspect: Vec<String> =
+            members.voters.iter().filter(|member| !is_sound(member)).map(|member| member.id.to_string()).collect();
+        format!(
+            " by every vote, since no majority is sure of the end of its log: what only nodes {} held there is lost",
+            suspect.join(" and ")
+        )
+    }
+
     /// Whether every voter has voted for this node, suspect or not.
     fn has_every_vote(&self, ballot: &Ballot) -> bool {
         let members = self.membership.current();

@@ -91,7 +91,7 @@ impl Raft {
         });
         self.leader = Some(self.config.id);
         self.agreement.on_leading();
-        self.announce(format!("it was elected in term {term}"), out);
+        self.announce(format!("it was elected in term {term}{}", self.how_it_was_won(ballot)), out);
         self.append_own(now, kind, data, out);
     }
 
