@@ -8,6 +8,7 @@
 //! not bring them to disk, as on Linux.
 
 mod attached;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use self::attached::Attached;
-use super::disk::{Disk, folder_of};
+pub use self::names::NameTable;
+use super::disk::Disk;
 use crate::base::Random;
 
 const SECTOR_BYTES: usize = super::sector::SECTOR_BYTES;
@@ -76,10 +78,7 @@ struct Shared {
 #[derive(Clone, Default)]
 struct State {
     files: Vec<FileState>,
-    live: Names,
-    durable: Names,
-    /// Changes of `live` that are not in `durable`, with the folder each is in, in order.
-    unsynced_names: Vec<(String, NameChange)>,
+    names: NameTable,
     /// Handles of an earlier process fail.
     process: u64,
     /// Of the current process, by kind.
@@ -90,21 +89,6 @@ struct State {
     waiting: u64,
     /// Of all files together, in bytes; `None`: there is always room.
     capacity: Option<u64>,
-}
-
-type Names = BTreeMap<String, Node>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
-    File(usize),
-    Folder,
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Set(String, Node),
-    Rename(String, String),
-    Remove(String),
 }
 
 #[derive(Clone, Debug)]
@@ -166,12 +150,8 @@ impl MemoryDisk {
     pub fn crash_with(&self, crash: Crash<'_>) {
         let mut state = self.shared.state.lock();
         state.lose_sectors(crash.sector);
-        let kept = (crash.names)(state.unsynced_names.len());
-        let changes = std::mem::take(&mut state.unsynced_names);
-        for (_, change) in &changes[..kept] {
-            apply(&mut state.durable, change);
-        }
-        state.live = state.durable.clone();
+        let kept = (crash.names)(state.names.unsynced());
+        state.names.lose_power(kept);
         state.end_process();
         self.shared.changed.notify_all();
     }
@@ -216,25 +196,25 @@ impl MemoryDisk {
     /// The names of files as a process would see them, ascending.
     pub fn files(&self) -> Vec<String> {
         let state = self.shared.state.lock();
-        state.live.iter().filter(|(_, node)| **node != Node::Folder).map(|(name, _)| name.clone()).collect()
+        state.names.files().map(|(name, _)| name.to_string()).collect()
     }
 
     /// A file's bytes as a process would read them.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.shared.state.lock();
-        state.file_named(name).map(|file| state.files[file].live.clone())
+        state.names.file(name).map(|file| state.files[file].live.clone())
     }
 
     /// The sectors of a file that were written but not synced.
     pub fn unsynced(&self, name: &str) -> Vec<u64> {
         let state = self.shared.state.lock();
-        state.file_named(name).map_or(Vec::new(), |file| state.files[file].unsynced.iter().copied().collect())
+        state.names.file(name).map_or(Vec::new(), |file| state.files[file].unsynced.iter().copied().collect())
     }
 
     /// Damages a file: these bytes are now on disk and in the cache. Without such a file it does nothing.
     pub fn alter(&self, name: &str, offset: usize, bytes: &[u8]) {
         let mut state = self.shared.state.lock();
-        let Some(file) = state.file_named(name) else { return };
+        let Some(file) = state.names.file(name) else { return };
         let file = &mut state.files[file];
         put(&mut file.live, offset, bytes);
         put(&mut file.durable, offset, bytes);
@@ -243,15 +223,13 @@ impl MemoryDisk {
     /// Makes a sector of a file unreadable until it is written as a whole.
     pub fn break_sector(&self, name: &str, sector: u64) {
         let mut state = self.shared.state.lock();
-        let Some(file) = state.file_named(name) else { return };
+        let Some(file) = state.names.file(name) else { return };
         state.files[file].broken.insert(sector);
     }
 
     /// Removes a file, durably, as an operator would by mistake.
     pub fn lose(&self, name: &str) {
-        let mut state = self.shared.state.lock();
-        state.live.remove(name);
-        state.durable.remove(name);
+        self.shared.state.lock().names.forget(name);
     }
 }
 
@@ -278,16 +256,8 @@ impl Drop for HeldSyncs {
 }
 
 impl State {
-    fn file_named(&self, name: &str) -> Option<usize> {
-        match self.live.get(name) {
-            Some(Node::File(file)) => Some(*file),
-            _ => None,
-        }
-    }
-
     fn used_bytes(&self) -> u64 {
-        let length = |node: &Node| if let Node::File(file) = node { self.files[*file].live.len() as u64 } else { 0 };
-        self.live.values().map(length).sum()
+        self.names.files().map(|(_, file)| self.files[file].live.len() as u64).sum()
     }
 
     fn free_bytes(&self) -> u64 {
@@ -303,13 +273,9 @@ impl State {
 
     /// What is not durable is lost unless `fate` says otherwise; then the cache is empty.
     fn lose_sectors(&mut self, fate: &mut dyn FnMut(&str, u64) -> Fate) {
-        let named: BTreeMap<usize, String> = self
-            .live
-            .iter()
-            .filter_map(|(name, node)| if let Node::File(file) = node { Some((*file, name.clone())) } else { None })
-            .collect();
+        let named: BTreeMap<usize, &str> = self.names.files().map(|(name, file)| (file, name)).collect();
         for (i, file) in self.files.iter_mut().enumerate() {
-            let name = named.get(&i).map_or("", String::as_str);
+            let name = named.get(&i).copied().unwrap_or_default();
             for sector in std::mem::take(&mut file.unsynced) {
                 match fate(name, sector) {
                     Fate::Lost => {}
@@ -323,28 +289,6 @@ impl State {
                 }
             }
             file.live = file.durable.clone();
-        }
-    }
-
-    fn change_name(&mut self, change: NameChange) {
-        apply(&mut self.live, &change);
-        let (NameChange::Set(name, _) | NameChange::Rename(_, name) | NameChange::Remove(name)) = &change;
-        self.unsynced_names.push((folder_of(name).to_string(), change));
-    }
-}
-
-fn apply(names: &mut Names, change: &NameChange) {
-    match change {
-        NameChange::Set(name, node) => {
-            names.insert(name.clone(), *node);
-        }
-        NameChange::Rename(from, to) => {
-            if let Some(node) = names.remove(from) {
-                names.insert(to.clone(), node);
-            }
-        }
-        NameChange::Remove(name) => {
-            names.remove(name);
         }
     }
 }

@@ -65,7 +65,7 @@ pub use crate::base::Space;
 pub use data_dir::{DataDir, Wanted, random_u128};
 pub use disk::{Disk, DiskFile, is_full};
 pub use error::{Damage, OpenError, WalError};
-pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk};
+pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk, NameTable};
 pub use reader::LogReader;
 pub use real::RealDisk;
 pub use recovery::{Cut, RecoveryReport};

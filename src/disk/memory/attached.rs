@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::super::disk::{Disk, DiskFile, file_error, folder_of};
-use super::{DiskOperation, FileState, NameChange, Node, Shared, State, apply};
+use super::super::disk::{Disk, DiskFile, file_error};
+use super::{DiskOperation, FileState, Shared, State};
 
 pub(super) struct Attached {
     pub shared: Arc<Shared>,
@@ -83,74 +83,53 @@ impl Attached {
     }
 }
 
-fn not_found(operation: DiskOperation, name: &str) -> io::Error {
-    named(operation, name, io::ErrorKind::NotFound, "there is no such file")
+/// Why a name can't be opened, changed or listed.
+fn refused(operation: DiskOperation, name: &str, kind: io::ErrorKind) -> io::Error {
+    let what = match kind {
+        io::ErrorKind::AlreadyExists => "there is a file of this name",
+        _ => "there is no such file or folder",
+    };
+    named(operation, name, kind, what)
 }
 
 impl Disk for Attached {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.begin(DiskOperation::Read, name)?;
-        let file = state.file_named(name).ok_or_else(|| not_found(DiskOperation::Read, name))?;
+        let file = state.names.file(name).ok_or_else(|| refused(DiskOperation::Read, name, io::ErrorKind::NotFound))?;
         Ok(self.handle(file, name))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.begin(DiskOperation::Create, name)?;
-        let folder = folder_of(name);
-        if !folder.is_empty() && state.live.get(folder) != Some(&Node::Folder) {
-            return Err(not_found(DiskOperation::Create, folder));
-        }
         let file = state.files.len();
+        state.names.create(name, file).map_err(|kind| refused(DiskOperation::Create, name, kind))?;
         state.files.push(FileState::default());
-        state.change_name(NameChange::Set(name.to_string(), Node::File(file)));
         Ok(self.handle(file, name))
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
         let mut state = self.begin(DiskOperation::Create, name)?;
-        match state.live.get(name) {
-            Some(Node::Folder) => Ok(()),
-            Some(Node::File(_)) => {
-                Err(named(DiskOperation::Create, name, io::ErrorKind::AlreadyExists, "there is a file of this name"))
-            }
-            None => {
-                state.change_name(NameChange::Set(name.to_string(), Node::Folder));
-                Ok(())
-            }
-        }
+        state.names.create_folder(name).map_err(|kind| refused(DiskOperation::Create, name, kind))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.begin(DiskOperation::Rename, from)?;
-        state.file_named(from).ok_or_else(|| not_found(DiskOperation::Rename, from))?;
-        state.change_name(NameChange::Rename(from.to_string(), to.to_string()));
-        Ok(())
+        state.names.rename(from, to).map_err(|kind| refused(DiskOperation::Rename, from, kind))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.begin(DiskOperation::Remove, name)?;
-        state.file_named(name).ok_or_else(|| not_found(DiskOperation::Remove, name))?;
-        state.change_name(NameChange::Remove(name.to_string()));
+        state.names.remove(name).map_err(|kind| refused(DiskOperation::Remove, name, kind))?;
         Ok(())
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let state = self.begin(DiskOperation::Read, dir)?;
-        if !dir.is_empty() && state.live.get(dir) != Some(&Node::Folder) {
-            return Err(not_found(DiskOperation::Read, dir));
-        }
-        let inside = state.live.keys().filter(|name| folder_of(name) == dir);
-        Ok(inside.map(|name| name.rsplit('/').next().unwrap_or(name).to_string()).collect())
+        state.names.list(dir).map_err(|kind| refused(DiskOperation::Read, dir, kind))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.begin(DiskOperation::SyncDir, dir)?;
-        let changes = std::mem::take(&mut state.unsynced_names);
-        let (here, elsewhere): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(folder, _)| folder == dir);
-        for (_, change) in &here {
-            apply(&mut state.durable, change);
-        }
-        state.unsynced_names = elsewhere;
+        self.begin(DiskOperation::SyncDir, dir)?.names.sync(dir);
         Ok(())
     }
 
