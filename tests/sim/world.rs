@@ -410,7 +410,7 @@ impl World {
         for at in self.majority.clone() {
             let keys = self.keys.iter().map(|key| &key[..]);
             let Some(running) = self.nodes[at].running() else { return false };
-            let replica = running.consensus.replica();
+            let replica = running.replica();
             if replica.applied() != last || replica.view().commit != last || !replica.is_sound() {
                 return false;
             }
@@ -421,7 +421,7 @@ impl World {
 
     /// Whether a node names an entry of which no copy is left. Then no node has it.
     fn names_a_lost_entry(&mut self) -> bool {
-        let health = |node: &mut Node| Some(node.running()?.consensus.replica().health());
+        let health = |node: &mut Node| Some(node.running()?.replica().health());
         if self.nodes.iter_mut().filter_map(health).any(|health| health.nobody_is_sound) {
             return true;
         }
@@ -438,7 +438,7 @@ impl World {
             let word = match self.nodes[at].running() {
                 None => "down".to_string(),
                 Some(running) => {
-                    let (view, applied) = (running.consensus.replica().view(), running.consensus.replica().applied());
+                    let (view, applied) = (running.replica().view(), running.replica().applied());
                     format!(
                         "{} term {} commit {} last {} durable {} applied {applied} {:?}",
                         view.role.as_str(),
@@ -446,7 +446,7 @@ impl World {
                         view.commit,
                         view.last,
                         view.durable,
-                        running.consensus.replica().problems()
+                        running.replica().problems()
                     )
                 }
             };
