@@ -92,18 +92,6 @@ impl Payload {
         self.sectors[sectors].iter().all(|state| *state != SectorState::Lost)
     }
 
-    /// Every record, if all of them are sound and fill the payload exactly. Their data share it.
-    pub fn whole(&self, run: &Run) -> Option<Vec<Record>> {
-        let mut at = BATCH_HEADER_BYTES;
-        let mut records = Vec::with_capacity(run.records);
-        for index in (run.first.0..).take(run.records).map(LogIndex) {
-            let header = self.header_at(at, run).filter(|header| header.index == index)?;
-            records.push(self.record_at(at, &header)?);
-            at += RECORD_HEADER_BYTES + header.length;
-        }
-        (at == run.length).then_some(records)
-    }
-
     /// One for each record of the batch, in order. A void is lost: whether the batch that replaced it still stands is
     /// not known here.
     pub fn salvage(&self, run: &Run) -> Vec<Salvaged> {
@@ -153,14 +141,31 @@ impl Payload {
     }
 
     fn record_at(&self, at: usize, header: &RecordHeader) -> Option<Record> {
-        let start = at + RECORD_HEADER_BYTES;
-        if !self.is_sound(start, header.length) {
-            return None;
-        }
-        let data = self.bytes.slice(start..start + header.length);
-        let sound = crc32fast::hash(&data) == header.checksum;
-        sound.then_some(Record { at, index: header.index, kind: header.kind, data })
+        let is_sound = self.is_sound(at + RECORD_HEADER_BYTES, header.length);
+        if is_sound { record_at(&self.bytes, at, header) } else { None }
     }
+}
+
+/// Every record of a payload whose sectors are all sound, if the records are sound too and fill it exactly. Their data
+/// share it.
+pub(super) fn whole(payload: &Bytes, run: &Run) -> Option<Vec<Record>> {
+    let mut at = BATCH_HEADER_BYTES;
+    let mut records = Vec::with_capacity(run.records);
+    for index in (run.first.0..).take(run.records).map(LogIndex) {
+        let header = payload.get(at..at + RECORD_HEADER_BYTES)?;
+        let header = RecordHeader::decode(header, run).filter(|header| header.index == index)?;
+        records.push(record_at(payload, at, &header)?);
+        at += RECORD_HEADER_BYTES + header.length;
+    }
+    (at == run.length).then_some(records)
+}
+
+/// The record at `at`, if the payload has all of it and its data pass their checksum.
+fn record_at(payload: &Bytes, at: usize, header: &RecordHeader) -> Option<Record> {
+    let start = at + RECORD_HEADER_BYTES;
+    let data = payload.get(start..start.checked_add(header.length)?)?;
+    let sound = crc32fast::hash(data) == header.checksum;
+    sound.then(|| Record { at, index: header.index, kind: header.kind, data: payload.slice_ref(data) })
 }
 
 #[cfg(test)]
@@ -209,7 +214,7 @@ mod tests {
     fn what_is_encoded_decodes_to_the_same() {
         let entries = [entry(1, 0), entry(2, 1), entry(3, 5000)];
         let (run, sectors) = encode(&entries);
-        let records = payload(&run, &sectors).whole(&run).unwrap();
+        let records = whole(&payload(&run, &sectors).bytes, &run).unwrap();
         let decoded: Vec<_> = records.into_iter().map(|record| record.entry(&run).unwrap()).collect();
         assert_eq!(decoded, entries);
         let salvaged = payload(&run, &sectors).salvage(&run);
@@ -280,7 +285,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let all = vec![SectorState::Sound { first_record: Some(BATCH_HEADER_BYTES as u16) }];
             let payload = Payload::gather(&flipped, all, run.length);
-            assert_eq!(payload.whole(&run), None, "bit {bit}");
+            assert_eq!(whole(&payload.bytes, &run), None, "bit {bit}");
             let salvaged = payload.salvage(&run);
             for (i, salvaged) in salvaged.iter().enumerate() {
                 assert!(is_sound(salvaged, &entries, i) || matches!(salvaged, Salvaged::Lost(_)), "bit {bit}");

@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::record::{BatchHeader, Run, extent_max, sectors_of};
-use super::salvage::{Payload, Record, SectorState};
-use super::sector::{BLOCK_BYTES, Place, SECTOR_BYTES, Sector, Stamp, inspect};
+use super::salvage::{Payload, Record, SectorState, whole};
+use super::sector::{BLOCK_BYTES, Part, Place, SECTOR_BYTES, SECTOR_PAYLOAD_BYTES, Sector, Stamp, inspect, is_zero};
 use super::segment::Window;
 
 /// A batch of which everything is sound.
@@ -39,18 +39,36 @@ pub(super) struct Head {
     pub header: BatchHeader,
 }
 
-/// Reads batch `expected` at `offset` if all of it is there and sound.
+/// Reads batch `expected` at `offset` if all of it is there and sound. Each sector is looked at once: a start reads the
+/// whole log in this way.
 pub(super) fn read_batch(window: &mut Window, offset: u64, expected: u64) -> io::Result<Option<Batch>> {
     let head = read_head(window, offset)?;
-    let Some(Head { stamp, header, .. }) = head.filter(|head| head.stamp.batch == expected) else { return Ok(None) };
-    let Some((payload, true)) = read_payload(window, offset, &header.run, stamp)? else { return Ok(None) };
-    let used = (sectors_of(header.run.length) * SECTOR_BYTES) as u64;
-    for behind in (used..header.run.extent()).step_by(SECTOR_BYTES) {
-        if sector_at(window, offset + behind)? != Sector::Zero {
+    let Some(Head { place, stamp, header }) = head.filter(|head| head.stamp.batch == expected) else { return Ok(None) };
+    let used = sectors_of(header.run.length) * SECTOR_BYTES;
+    let blocks = window.get(offset, usize::try_from(header.run.extent()).expect("a batch is bounded"))?;
+    let (sectors, behind) = blocks.split_at(used);
+    if !is_zero(behind) {
+        return Ok(None);
+    }
+    let mut payload = Vec::with_capacity(used / SECTOR_BYTES * SECTOR_PAYLOAD_BYTES);
+    for (i, sector) in sectors.chunks_exact(SECTOR_BYTES).enumerate() {
+        let place = Place { offset: offset + (i * SECTOR_BYTES) as u64, ..place };
+        // The first one was looked at for the head; had it changed since, its records would tell.
+        if i > 0 && part_of(sector, place, stamp, i).is_none() {
             return Ok(None);
         }
+        payload.extend_from_slice(&sector[..SECTOR_PAYLOAD_BYTES]);
     }
-    Ok(payload.whole(&header.run).map(|records| Batch { stamp, header, records }))
+    payload.truncate(header.run.length);
+    Ok(whole(&payload.into(), &header.run).map(|records| Batch { stamp, header, records }))
+}
+
+/// A sector as number `number` of the batch that `stamp` names, if it is sound and just that.
+fn part_of(sector: &[u8], place: Place, stamp: Stamp, number: usize) -> Option<Part> {
+    match inspect(sector, place) {
+        Sector::Valid(found, part) if found == stamp && usize::from(part.number) == number => Some(part),
+        _ => None,
+    }
 }
 
 /// The first sector of the batch at `offset`, if it is sound and the segment has room for what it says.
@@ -85,12 +103,8 @@ pub(super) fn read_payload(
         .enumerate()
         .map(|(i, sector)| {
             let place = Place { segment, offset: offset + (i * SECTOR_BYTES) as u64 };
-            match inspect(sector, place) {
-                Sector::Valid(found, part) if found == stamp && usize::from(part.number) == i => {
-                    SectorState::Sound { first_record: part.first_record }
-                }
-                _ => SectorState::Lost,
-            }
+            part_of(sector, place, stamp, i)
+                .map_or(SectorState::Lost, |part| SectorState::Sound { first_record: part.first_record })
         })
         .collect();
     let all = states.iter().all(|state| *state != SectorState::Lost);
@@ -99,8 +113,9 @@ pub(super) fn read_payload(
 
 /// Whether nothing was written from `offset` on.
 pub(super) fn rest_is_zero(window: &mut Window, offset: u64) -> io::Result<bool> {
-    for at in (offset..window.end()).step_by(SECTOR_BYTES) {
-        if sector_at(window, at)? != Sector::Zero {
+    let end = window.end();
+    for at in (offset..end).step_by(BLOCK_BYTES as usize) {
+        if !is_zero(window.get(at, BLOCK_BYTES.min(end - at) as usize)?) {
             return Ok(false);
         }
     }
@@ -157,7 +172,16 @@ impl Survey {
     /// on. What sectors that are wrong claim to be goes into `claims`.
     pub fn go_on(&mut self, window: &mut Window, offset: u64, claims: &mut Claims) -> io::Result<Option<Head>> {
         let segment = window.segment.sequence;
-        for offset in (offset..window.end()).step_by(SECTOR_BYTES) {
+        let (mut next, end) = (offset, window.end());
+        while next < end {
+            let offset = next;
+            let is_block = offset.is_multiple_of(BLOCK_BYTES) && offset + BLOCK_BYTES <= end;
+            // Mostly there is nothing, for as long as the segments are that were made ahead.
+            if is_block && is_zero(window.get(offset, BLOCK_BYTES as usize)?) {
+                next += BLOCK_BYTES;
+                continue;
+            }
+            next += SECTOR_BYTES as u64;
             let place = Place { segment, offset };
             let found = sector_at(window, offset)?;
             if offset.is_multiple_of(BLOCK_BYTES)

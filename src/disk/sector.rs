@@ -112,17 +112,19 @@ pub(super) fn inspect(sector: &[u8], place: Place) -> Sector {
 
 fn checksum(sector: &[u8], place: Place) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&place.segment.to_be_bytes());
-    hasher.update(&place.offset.to_be_bytes());
+    let place = u128::from(place.segment) << 64 | u128::from(place.offset);
+    hasher.update(&place.to_be_bytes());
     hasher.update(&sector[..CHECKSUM]);
     hasher.update(&sector[BATCH..]);
     hasher.finalize()
 }
 
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    // A word at a time: recovery looks at every free byte of the open segments.
+    // Many words at a time: recovery looks at every free byte of the open segments.
     let (words, rest) = bytes.as_chunks::<16>();
-    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+    let (groups, words) = words.as_chunks::<8>();
+    let are_zero = |words: &[[u8; 16]]| words.iter().fold(0, |all, word| all | u128::from_ne_bytes(*word)) == 0;
+    groups.iter().all(|group| are_zero(group)) && are_zero(words) && rest.iter().all(|byte| *byte == 0)
 }
 
 pub(super) fn be_u16(bytes: &[u8], at: usize) -> u16 {

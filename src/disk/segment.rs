@@ -376,7 +376,7 @@ impl Window {
         assert!(offset + length as u64 <= self.end, "{length} bytes at {offset} pass the end at {}", self.end);
         if offset < self.start || offset + length as u64 > self.start + self.bytes.len() as u64 {
             let wanted = (length.max(WINDOW_BYTES) as u64).min(self.end - offset);
-            self.bytes.clear();
+            // What was there is overwritten, and not zeroed first.
             self.bytes.resize(usize::try_from(wanted).expect("a window is bounded"), 0);
             self.start = offset;
             if let Err(error) = read_around_damage(&*self.segment.file, offset, &mut self.bytes) {
