@@ -144,15 +144,15 @@ pub fn decode_reply(frame: Bytes) -> Result<(u64, Reply), BadFrame> {
 
 /// Bounds what the ClientResponse at `path` in `frame` makes a decoder allocate.
 pub(super) fn check_response_counts(frame: &[u8], path: &[u32]) -> Result<(), BadFrame> {
-    const LISTED_KEYS: [u32; 2] = [23, 1];
-    const STATUS_PEERS: [u32; 2] = [24, 12];
-    const STATUS_PROBLEMS: [u32; 2] = [24, 15];
+    const LISTED_KEYS: &[u32] = &[23, 1];
+    const STATUS_PEERS: &[u32] = &[24, 12];
+    const STATUS_PROBLEMS: &[u32] = &[24, 15];
     for (what, field, max) in [
         ("keys", LISTED_KEYS, RESULT_KEYS_MAX),
         ("peers", STATUS_PEERS, STATUS_PEERS_MAX),
         ("problems", STATUS_PROBLEMS, STATUS_PEERS_MAX),
     ] {
-        let count = walk::count(frame, &[path, &field].concat());
+        let count = walk::count(frame, path.iter().chain(field));
         if count > max {
             return Err(BadFrame::new(format!("an answer of {count} {what}, the limit is {max}")));
         }

@@ -46,12 +46,17 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 }
 
 /// How often the field at `path` (field numbers from the outermost message inwards) occurs, all parents together.
-pub fn count(message: &[u8], path: &[u32]) -> usize {
-    let Some((number, inner)) = path.split_first() else {
+pub fn count<'a>(message: &[u8], path: impl IntoIterator<Item = &'a u32, IntoIter: Clone>) -> usize {
+    count_along(message, path.into_iter())
+}
+
+fn count_along<'a>(message: &[u8], mut path: impl Iterator<Item = &'a u32> + Clone) -> usize {
+    let Some(number) = path.next() else {
         return 1;
     };
+    let is_last = path.clone().next().is_none();
     let found = fields(message).filter(|field| field.number == *number);
-    found.map(|field| field.payload.map_or(usize::from(inner.is_empty()), |payload| count(payload, inner))).sum()
+    found.map(|field| field.payload.map_or(usize::from(is_last), |payload| count_along(payload, path.clone()))).sum()
 }
 
 #[cfg(test)]
