@@ -4,7 +4,7 @@ use raftkv::base::Moment;
 
 use super::world::Time;
 
-const MILLION: i128 = 1_000_000;
+const MILLION: i64 = 1_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -22,15 +22,19 @@ impl Clock {
     }
 
     pub fn now(&self, world: Time) -> Moment {
-        let elapsed = i128::from(world - self.world) * (MILLION + i128::from(self.drift_ppm)) / MILLION;
-        Moment(self.shown + elapsed as u64)
+        let elapsed = (world - self.world) * self.rate() / MILLION as u64;
+        Moment(self.shown + elapsed)
     }
 
     /// The first time of the world at which it shows `moment` or later.
     pub fn when(&self, moment: Moment) -> Time {
-        let wanted = i128::from(moment.0.saturating_sub(self.shown));
-        let rate = MILLION + i128::from(self.drift_ppm);
-        self.world + ((wanted * MILLION + rate - 1) / rate) as u64
+        let wanted = moment.0.saturating_sub(self.shown);
+        self.world + (wanted * MILLION as u64).div_ceil(self.rate())
+    }
+
+    /// How much it counts while the world counts a million. Times a million, what a run counts fits 64 bits.
+    fn rate(&self) -> u64 {
+        (MILLION + self.drift_ppm) as u64
     }
 
     pub fn jump(&mut self, world: Time, by: Time) {

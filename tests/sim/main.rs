@@ -27,6 +27,7 @@ mod client;
 mod clock;
 mod disk;
 mod faults;
+mod damage;
 mod nemesis;
 mod network;
 mod node;

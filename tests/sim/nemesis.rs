@@ -1,13 +1,10 @@
 //! What happens to the nodes, the ways between them, their clocks and their disks, and how it ends again.
 
-use std::collections::BTreeSet;
-
-use raftkv::base::{LogIndex, Random, Term};
-use raftkv::disk::Wal;
+use raftkv::base::Random;
 
 use super::chance::Chance;
 use super::checkers::Verdict;
-use super::disk::{DiskRates, SimDisk};
+use super::disk::DiskRates;
 use super::faults::Fault;
 use super::plan::{Damages, MILLI, Nemesis, SECOND};
 use super::trace::Kind;
@@ -281,7 +278,7 @@ impl World {
         }
     }
 
-    fn note_damage(&mut self, at: usize, what: &str) {
+    pub fn note_damage(&mut self, at: usize, what: &str) {
         self.nodes[at].is_damaged = true;
         self.trace.note(self.now, at + 1, Kind::Nemesis, 0, format_args!("{what}"));
         let damaged = self.nodes.iter().filter(|node| node.is_damaged).count();
@@ -289,41 +286,6 @@ impl World {
             self.majority_was_damaged = true;
             self.tally.count(Fault::MajorityDamaged);
         }
-    }
-
-    /// One place of a disk; what is lost by that must be held by another.
-    fn damage_place(&mut self, at: usize, nemesis: Nemesis) {
-        let Some(place) = self.nodes[at].disk.draw_place(&mut self.random) else { return };
-        let apply = |disk: &SimDisk| match nemesis {
-            Nemesis::BitFlip => disk.flip_bit(&place),
-            _ => disk.break_sector(&place),
-        };
-        let before = self.held_by(&self.nodes[at].disk.fork());
-        let damaged = self.nodes[at].disk.fork();
-        apply(&damaged);
-        // The disk of a node that is given up for it may lose anything.
-        if !matches!(self.plan.damages, Damages::One(_)) {
-            let (Some(before), Some(after)) = (before, self.held_by(&damaged)) else { return };
-            let others = (0..self.plan.nodes).filter(|other| *other != at);
-            let others: Vec<_> = others.filter_map(|other| self.held_by(&self.nodes[other].disk.fork())).collect();
-            let lost = before.difference(&after);
-            if !lost.into_iter().all(|entry| others.iter().any(|held| held.contains(entry))) {
-                return;
-            }
-        }
-        apply(&self.nodes[at].disk);
-        self.note_damage(at, &format!("{nemesis:?} in {}, byte {}", place.name, place.byte));
-    }
-
-    /// The entries that a start on this disk would find; `None`: it would be refused.
-    pub fn held_by(&self, disk: &SimDisk) -> Option<BTreeSet<(LogIndex, Term)>> {
-        let opened = Wal::open(disk.attach(), self.wal_settings(), None).ok()?;
-        let terms = super::node::log_terms(&opened.recovered.log);
-        let mut held: BTreeSet<(LogIndex, Term)> = (1..).map(LogIndex).zip(terms).collect();
-        for missing in &opened.recovered.damage.missing {
-            held.remove(&(missing.index, missing.term));
-        }
-        Some(held)
     }
 
     fn wipe(&mut self, at: usize) {

@@ -18,6 +18,8 @@ mod observe;
 mod start;
 mod turns;
 
+use std::collections::BTreeSet;
+
 use raftkv::base::{LogIndex, NodeId, Random, Role, Term};
 use raftkv::node::background::{Background, BackgroundEvent};
 use raftkv::node::consensus::Consensus;
@@ -59,6 +61,8 @@ pub struct Node {
     pub pause_backlog: u64,
     /// Its disk lost something: it may find less at a start than it had, or refuse to start.
     pub is_damaged: bool,
+    /// Entries that damage took from its disk. They may be there again.
+    pub lost: BTreeSet<(LogIndex, Term)>,
     /// Its directory was emptied: it counts no more.
     pub is_wiped: bool,
     /// Until then its disk takes no operation to its end.
@@ -120,6 +124,7 @@ impl Node {
             paused_until: 0,
             pause_backlog: 0,
             is_damaged: false,
+            lost: BTreeSet::new(),
             is_wiped: false,
             stalled_until: 0,
         }

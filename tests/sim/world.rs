@@ -428,7 +428,7 @@ impl World {
         let lost = |node: &mut Node| health(node)?.lost;
         let Some(lost) = self.nodes.iter_mut().find_map(lost) else { return false };
         let disks: Vec<_> = self.nodes.iter().map(|node| node.disk.fork()).collect();
-        !disks.iter().any(|disk| self.held_by(disk).is_some_and(|held| held.contains(&(lost.index, lost.term))))
+        !disks.iter().any(|disk| self.held_by(disk).is_some_and(|held| held.has(lost.index, lost.term)))
     }
 
     fn describe_nodes(&mut self) -> String {

@@ -1,8 +1,9 @@
 //! A file as its disk has it: the bytes that a process reads, and how to undo what has not reached the medium.
 //!
 //! Bytes lie in pages that are never changed once they are there: a write puts a new page in the place of the old one,
-//! and the old one becomes the undo. So an undo costs nothing, and neither does a copy of a whole disk, which shares its
-//! pages with the first.
+//! and the old one becomes the undo. So an undo costs nothing, and a copy of a whole disk next to nothing, since it shares
+//! its pages with the first. Of a page only what comes before its last sectors of zeros is kept: a log is mostly batches
+//! of one sector in a block of eight, and what is not in memory need not be brought to the processor.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,13 +15,33 @@ use super::{DiskFaults, SECTOR_BYTES};
 pub const PAGE_BYTES: usize = 4096;
 const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
 
-type Page = Arc<[u8; PAGE_BYTES]>;
+static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
-fn page_of(bytes: &[u8]) -> Page {
-    Arc::new(bytes.try_into().expect("it is a whole page"))
+/// A page up to its last sector that is not zero.
+#[derive(Clone)]
+struct Page(Arc<[u8]>);
+
+impl Page {
+    fn new(bytes: &[u8]) -> Page {
+        let is_zero = |sector: &[u8]| sector == &ZEROS[..SECTOR_BYTES];
+        let used = bytes.chunks_exact(SECTOR_BYTES).rposition(|sector| !is_zero(sector)).map_or(0, |last| last + 1);
+        Page(bytes[..used * SECTOR_BYTES].into())
+    }
+
+    /// The bytes from `start` on.
+    fn copy_to(&self, start: usize, buffer: &mut [u8]) {
+        let kept = self.0.get(start..).unwrap_or_default();
+        let (copied, zeros) = buffer.split_at_mut(kept.len().min(buffer.len()));
+        copied.copy_from_slice(&kept[..copied.len()]);
+        zeros.fill(0);
+    }
 }
 
-static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+/// Of a page, or of one that nothing was written to.
+fn sector_of(page: Option<&Page>, sector: usize) -> &[u8] {
+    let start = sector % PAGE_SECTORS * SECTOR_BYTES;
+    page.and_then(|page| page.0.get(start..start + SECTOR_BYTES)).unwrap_or(&ZEROS[..SECTOR_BYTES])
+}
 
 /// Some sectors of a page as they were before, or, of what went astray, as they are at the medium.
 #[derive(Clone)]
@@ -39,12 +60,11 @@ impl Undo {
     }
 
     fn sector(&self, sector: usize) -> &[u8] {
-        let start = sector % PAGE_SECTORS * SECTOR_BYTES;
-        &self.bytes.as_ref().map_or(&ZEROS, |page| &**page)[start..start + SECTOR_BYTES]
+        sector_of(self.bytes.as_ref(), sector)
     }
 }
 
-/// Bytes as a process reads them, by page; a page of zeros is none.
+/// Bytes as a process reads them, by page; one that nothing was written to is none.
 #[derive(Clone, Default)]
 pub struct File {
     pub length: usize,
@@ -87,7 +107,7 @@ impl File {
     }
 
     pub fn flip_bit(&mut self, byte: usize, bit: u8) {
-        self.page_mut(byte / PAGE_BYTES)[byte % PAGE_BYTES] ^= 1 << bit;
+        self.change_page(byte / PAGE_BYTES, |page| page[byte % PAGE_BYTES] ^= 1 << bit);
     }
 
     /// The sector of `byte` can't be read until it is written.
@@ -100,20 +120,41 @@ impl File {
         self.bad.range(start / SECTOR_BYTES..=(start + length.max(1) - 1) / SECTOR_BYTES).next().copied()
     }
 
-    fn page(&self, page: usize) -> &[u8; PAGE_BYTES] {
-        self.pages.get(page).and_then(Option::as_ref).map_or(&ZEROS, |page| page)
+    fn page(&self, page: usize) -> Option<&Page> {
+        self.pages.get(page)?.as_ref()
     }
 
-    fn page_mut(&mut self, page: usize) -> &mut [u8; PAGE_BYTES] {
+    fn read_page(&self, page: usize, start: usize, buffer: &mut [u8]) {
+        match self.page(page) {
+            Some(page) => page.copy_to(start, buffer),
+            None => buffer.fill(0),
+        }
+    }
+
+    /// What the page is after `change`.
+    fn changed_page(&self, page: usize, change: impl FnOnce(&mut [u8])) -> Page {
+        let mut bytes = ZEROS;
+        self.read_page(page, 0, &mut bytes);
+        change(&mut bytes);
+        Page::new(&bytes)
+    }
+
+    fn put_page(&mut self, page: usize, bytes: Option<Page>) -> Option<Page> {
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
-        Arc::make_mut(self.pages[page].get_or_insert_with(|| Arc::new(ZEROS)))
+        std::mem::replace(&mut self.pages[page], bytes)
+    }
+
+    /// At the medium and in the cache at once.
+    fn change_page(&mut self, page: usize, change: impl FnOnce(&mut [u8])) {
+        let changed = self.changed_page(page, change);
+        self.put_page(page, Some(changed));
     }
 
     fn set_sector(&mut self, sector: usize, bytes: &[u8]) {
         let start = sector % PAGE_SECTORS * SECTOR_BYTES;
-        self.page_mut(sector / PAGE_SECTORS)[start..start + SECTOR_BYTES].copy_from_slice(bytes);
+        self.change_page(sector / PAGE_SECTORS, |page| page[start..start + SECTOR_BYTES].copy_from_slice(bytes));
     }
 
     /// False: the file ends before.
@@ -126,7 +167,7 @@ impl File {
             let (page, start) = (at / PAGE_BYTES, at % PAGE_BYTES);
             let length = rest.len().min(PAGE_BYTES - start);
             let (part, behind) = rest.split_at_mut(length);
-            part.copy_from_slice(&self.page(page)[start..start + length]);
+            self.read_page(page, start, part);
             (at, rest) = (at + length, behind);
         }
         true
@@ -144,21 +185,12 @@ impl File {
     }
 
     fn write_page(&mut self, page: usize, start: usize, part: &[u8]) {
-        if self.pages.len() <= page {
-            self.pages.resize_with(page + 1, || None);
-        }
-        let is_whole = part.len() == PAGE_BYTES;
-        let zeros = is_whole && part == ZEROS;
-        let fresh = match (zeros, is_whole) {
-            (true, _) => None,
-            (false, true) => Some(page_of(part)),
-            (false, false) => {
-                let mut copy = Arc::new(*self.page(page));
-                Arc::make_mut(&mut copy)[start..start + part.len()].copy_from_slice(part);
-                Some(copy)
-            }
+        let fresh = match part.len() == PAGE_BYTES {
+            true if part == ZEROS => None,
+            true => Some(Page::new(part)),
+            false => Some(self.changed_page(page, |page| page[start..start + part.len()].copy_from_slice(part))),
         };
-        let bytes = std::mem::replace(&mut self.pages[page], fresh);
+        let bytes = self.put_page(page, fresh);
         let sectors = start / SECTOR_BYTES..=(start + part.len() - 1) / SECTOR_BYTES;
         let undo = Undo { page, bytes, sectors: sectors.map(|sector| 1 << sector).sum() };
         if !self.bad.is_empty() {
@@ -197,7 +229,7 @@ impl File {
         let written = self.dirty.split_off(self.dirty.len() - pages);
         self.forgotten.extend(written);
         for (page, part) in (target..self.length / PAGE_BYTES).zip(bytes.chunks_exact(PAGE_BYTES)) {
-            self.astray.push(Undo { page, bytes: Some(page_of(part)), sectors: u8::MAX });
+            self.astray.push(Undo { page, bytes: Some(Page::new(part)), sectors: u8::MAX });
         }
         true
     }
@@ -220,9 +252,8 @@ impl File {
                 1 => true,
                 _ => random.below(2) == 0,
             };
-            let start = sector % PAGE_SECTORS * SECTOR_BYTES;
             match keep {
-                true => kept.push((*sector, self.page(sector / PAGE_SECTORS)[start..start + SECTOR_BYTES].to_vec())),
+                true => kept.push((*sector, sector_of(self.page(sector / PAGE_SECTORS), *sector).to_vec())),
                 false => lost += 1,
             }
         }
@@ -245,7 +276,7 @@ impl File {
             self.length = length;
             self.pages.truncate(length.div_ceil(PAGE_BYTES));
             if !length.is_multiple_of(PAGE_BYTES) {
-                self.page_mut(length / PAGE_BYTES)[length % PAGE_BYTES..].fill(0);
+                self.change_page(length / PAGE_BYTES, |page| page[length % PAGE_BYTES..].fill(0));
             }
         }
     }

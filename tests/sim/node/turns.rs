@@ -132,15 +132,16 @@ impl World {
     /// False: the node has ended.
     fn finish_persist(&mut self, at: usize) -> Result<bool, Violation> {
         let Some((actors, mut exits)) = self.turn(at, Actor::Wal) else { return Ok(false) };
-        let mut persists = actors.wal.persists().to_vec();
+        let of = |persist: &Persist| (persist.seq.0, persist.entries.len(), persist.hard_state);
+        let mut persists: Vec<_> = actors.wal.persists().iter().map(of).collect();
         match actors.wal.persist(&mut exits) {
             Ok(()) => {
                 actors.wal.before_sleep(&mut exits);
                 // On a full disk the rest waits.
                 persists.truncate(persists.len() - actors.wal.persists().len());
-                let seq = persists.last().map_or(0, |persist| persist.seq.0);
-                let hard_state = persists.iter().rev().find_map(|persist| persist.hard_state);
-                let entries = persists.iter().map(|persist| persist.entries.len()).sum();
+                let seq = persists.last().map_or(0, |(seq, ..)| *seq);
+                let hard_state = persists.iter().rev().find_map(|(.., hard_state)| *hard_state);
+                let entries = persists.iter().map(|(_, entries, _)| entries).sum();
                 let node = &self.nodes[at];
                 durable::on_persisted(node.id, node.disk.unsynced_log())?;
                 self.checks.shadows[at].on_persisted(entries, hard_state);
