@@ -49,6 +49,8 @@ pub struct DiskFaults {
     pub bits_flipped: u64,
     pub sectors_broken: u64,
     pub refused_full: u64,
+    /// Of them, what was no segment.
+    pub refused_small: u64,
     pub cut_operations: u64,
     /// By loss of power: sectors of a write that vanished, of them those in a write of which others survived.
     pub sectors_lost: u64,
@@ -227,6 +229,11 @@ impl State {
         }
         let (name, file) = files[random.index(files.len())];
         Some((name.to_string(), file))
+    }
+
+    /// A file that has lost its name takes no room any more.
+    fn free(&mut self, file: Option<usize>) {
+        self.bytes -= file.map_or(0, |file| self.files[file].length as u64);
     }
 
     /// Frees the memory of files that have no name any more.

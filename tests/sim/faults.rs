@@ -42,6 +42,7 @@ faults! {
     SyncFailed "fsync failed",
     Stalled "disk stalled",
     Full "disk full, noticed or write refused",
+    FullForSmall "disk too full for a small file",
     PowerSome "power lost by some",
     PowerAll "power lost by all",
     BitFlipped "bit flipped at rest",

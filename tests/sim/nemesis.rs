@@ -10,6 +10,9 @@ use super::plan::{Damages, MILLI, Nemesis, SECOND};
 use super::trace::Kind;
 use super::world::{Event, Time, World};
 
+/// What an identity or a mark of damage takes.
+const SMALL_FILE_BYTES: u64 = 256;
+
 /// The end of something.
 pub enum Healing {
     Unblock(Vec<(usize, usize)>),
@@ -96,8 +99,10 @@ impl World {
                 self.stall(at, until);
             }
             Nemesis::Full => {
+                // Now and then not even a small file has room: an identity, a mark.
+                let most = if self.random.below(2) == 0 { SMALL_FILE_BYTES } else { 2 * self.plan.segment_bytes };
                 let disk = &self.nodes[at].disk;
-                disk.set_capacity(disk.bytes() + self.random.below(2 * self.plan.segment_bytes));
+                disk.set_capacity(disk.bytes() + self.random.below(most));
                 let lasts = self.random.skewed(SECOND, 10 * SECOND);
                 self.heal_after(lasts, Healing::DiskIsFine { at });
             }

@@ -486,6 +486,7 @@ impl World {
             self.tally.add(Fault::BitFlipped, faults.bits_flipped);
             self.tally.add(Fault::SectorBroken, faults.sectors_broken);
             self.tally.add(Fault::WentAstray, faults.writes_astray);
+            self.tally.add(Fault::FullForSmall, faults.refused_small);
             self.tally.add(Fault::ReadFailed, faults.read_errors);
         }
     }

@@ -114,7 +114,8 @@ impl Disk for Attached {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.begin(DiskOperation::Rename, from)?;
-        state.names.rename(from, to).map_err(|kind| refused(DiskOperation::Rename, from, kind))
+        state.names.rename(from, to).map_err(|kind| refused(DiskOperation::Rename, from, kind))?;
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

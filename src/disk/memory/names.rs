@@ -81,11 +81,12 @@ impl NameTable {
         }
     }
 
-    /// `name` is `file` from now on; what had the name before is nameless.
-    pub fn create(&mut self, name: &str, file: usize) -> Result<(), ErrorKind> {
+    /// `name` is `file` from now on. The answer is the file that had the name before.
+    pub fn create(&mut self, name: &str, file: usize) -> Result<Option<usize>, ErrorKind> {
         self.check_folder(folder_of(name))?;
+        let replaced = self.file(name);
         self.change(Change::Set(name.to_string(), Node::File(file)));
-        Ok(())
+        Ok(replaced)
     }
 
     pub fn create_folder(&mut self, name: &str) -> Result<(), ErrorKind> {
@@ -97,10 +98,12 @@ impl NameTable {
         Ok(())
     }
 
-    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), ErrorKind> {
+    /// The answer is the file that had the name `to` before.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<Option<usize>, ErrorKind> {
         self.file(from).ok_or(ErrorKind::NotFound)?;
+        let replaced = self.file(to);
         self.change(Change::Rename(from.to_string(), to.to_string()));
-        Ok(())
+        Ok(replaced)
     }
 
     /// The file that had the name.

@@ -67,7 +67,8 @@ impl Disk for Attached {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.change(name)?;
         let file = state.files.len();
-        state.names.create(name, file).map_err(|kind| refused(kind, name))?;
+        let replaced = state.names.create(name, file).map_err(|kind| refused(kind, name))?;
+        state.free(replaced);
         state.files.push(File::default());
         Ok(self.handle(file, name))
     }
@@ -77,13 +78,16 @@ impl Disk for Attached {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change(from)?.names.rename(from, to).map_err(|kind| refused(kind, from))
+        let mut state = self.change(from)?;
+        let replaced = state.names.rename(from, to).map_err(|kind| refused(kind, from))?;
+        state.free(replaced);
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.change(name)?;
         let file = state.names.remove(name).map_err(|kind| refused(kind, name))?;
-        state.bytes -= state.files[file].length as u64;
+        state.free(Some(file));
         Ok(())
     }
 
@@ -157,6 +161,7 @@ impl DiskFile for AttachedFile {
         let grows = (start + bytes.len()).saturating_sub(length) as u64;
         if grows > 0 && state.bytes + grows > state.capacity_bytes {
             state.faults.refused_full += 1;
+            state.faults.refused_small += u64::from(!self.name.starts_with("wal/"));
             return Err(error(io::ErrorKind::StorageFull, "no space is left", &self.name));
         }
         state.bytes += grows;
