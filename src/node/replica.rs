@@ -276,8 +276,17 @@ impl Replica {
     /// Whether there is nothing wrong with this node's disk and state, nor, as far as it knows, with the others' room and
     /// state.
     pub fn is_sound(&self) -> bool {
-        let same = self.raft.diverged().is_none() && self.raft.differing().is_empty();
-        same && !self.raft.is_suspect() && self.raft.short_of_room().next().is_none()
+        self.is_intact() && self.short_of_room().next().is_none()
+    }
+
+    /// Whether this node lacks nothing that it had, and knows of no state that is another one.
+    pub fn is_intact(&self) -> bool {
+        self.raft.diverged().is_none() && self.raft.differing().is_empty() && !self.raft.is_suspect()
+    }
+
+    /// The nodes that are short of room, as far as this one knows: what a node that is gone said last, too.
+    pub fn short_of_room(&self) -> impl Iterator<Item = (NodeId, Space)> {
+        self.raft.short_of_room()
     }
 
     /// What is wrong with this node's disk and state, and what is done about it, as sentences.

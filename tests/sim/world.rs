@@ -411,7 +411,10 @@ impl World {
             let keys = self.keys.iter().map(|key| &key[..]);
             let Some(running) = self.nodes[at].running() else { return false };
             let replica = running.replica();
-            if replica.applied() != last || replica.view().commit != last || !replica.is_sound() {
+            // Of a node that is gone the leader may go on saying that its disk is full.
+            let is_in = |id: NodeId| self.majority.iter().any(|at| *at as u32 + 1 == id.get());
+            let has_room = !replica.short_of_room().any(|(id, _)| is_in(id));
+            if replica.applied() != last || replica.view().commit != last || !replica.is_intact() || !has_room {
                 return false;
             }
             digests.push(state::digest(replica.store(), keys));
