@@ -13,8 +13,10 @@
 //! | `node` | a node's actors around the production code |
 //! | `network`, `client` | links and connections as bytes; those who ask |
 //! | `disk`, `clock` | what fails below a node |
+//! | `damage` | what a disk may lose for good |
 //! | `checks`, `checkers` | what must be true, one property a file |
 //! | `trace` | what happened, as a hash and as text |
+//! | `runs`, `shrink` | one seed, or many; less of one that fails |
 //!
 //! As a test it runs a set number of seeds, each twice, and fails if one breaks a property, if two runs of one seed
 //! differ, or if a fault never fired. `tools/sim` runs one seed, or any number. What it does not do: sockets, threads
@@ -25,20 +27,22 @@ mod checkers;
 mod checks;
 mod client;
 mod clock;
+mod damage;
 mod disk;
 mod faults;
-mod damage;
 mod nemesis;
 mod network;
 mod node;
 mod plan;
 mod runs;
+mod shrink;
 mod trace;
 mod world;
 
 use std::process::ExitCode;
 
 use plan::Load;
+use shrink::Cuts;
 
 /// Seeds of the test command. The same every time: a new one is for the long runs to find.
 const TEST_SEEDS: u64 = 200;
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let load = if arguments.iter().any(|argument| argument == "--busy") { Load::Busy } else { Load::Light };
     match Wanted::read(&arguments) {
-        Ok(Wanted::One(seed)) => runs::one(seed, load),
+        Ok(Wanted::One(seed, cuts)) => runs::one(seed, load, &cuts),
         Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, load, twice),
         Ok(Wanted::Mutants { seeds, from }) => {
             let only = arguments.iter().position(|argument| argument == "--guard").map(|at| at + 1);
@@ -55,14 +59,16 @@ fn main() -> ExitCode {
         }
         Ok(Wanted::List) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{why}\nusage: sim [--seed S | [--mutants [--guard NAME]] --seeds N [--from S]] [--busy]");
+            eprintln!(
+                "{why}\nusage: sim [--seed S [--without FAULT,...] [--clients N] | [--mutants [--guard NAME]] --seeds N [--from S]] [--busy]"
+            );
             ExitCode::FAILURE
         }
     }
 }
 
 enum Wanted {
-    One(u64),
+    One(u64, Cuts),
     Many {
         seeds: u64,
         from: u64,
@@ -88,7 +94,9 @@ impl Wanted {
             return Ok(Wanted::List);
         }
         if let Some(seed) = number("--seed")? {
-            return Ok(Wanted::One(seed));
+            let without = arguments.iter().position(|argument| argument == "--without").map(|at| at + 1);
+            let without = without.and_then(|at| arguments.get(at)).map(String::as_str);
+            return Ok(Wanted::One(seed, Cuts::read(without, number("--clients")?.map(|clients| clients as usize))?));
         }
         let from = number("--from")?.unwrap_or(0);
         if arguments.iter().any(|argument| argument == "--mutants") {

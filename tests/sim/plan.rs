@@ -44,7 +44,7 @@ pub enum Nemesis {
 }
 
 impl Nemesis {
-    const ALL: [Nemesis; 20] = [
+    pub const ALL: [Nemesis; 20] = [
         Nemesis::Split,
         Nemesis::OneWay,
         Nemesis::Bridge,

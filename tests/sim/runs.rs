@@ -11,8 +11,12 @@ use raftkv::guard::{self, Guard};
 use super::checkers::{Verdict, Violation};
 use super::faults::Tally;
 use super::plan::Load;
+use super::shrink::{Cuts, shrink};
 use super::trace::Readers;
 use super::world::World;
+
+/// So many failing seeds of a run are shrunk: each costs some thirty runs, and more are not read.
+const SHRUNK_MAX: usize = 3;
 
 /// What one run came to.
 struct Ran {
@@ -33,7 +37,11 @@ fn keep_panics() {
 }
 
 fn run(seed: u64, load: Load, readers: Readers) -> Ran {
-    let mut world = World::new(seed, load, readers);
+    run_with_less(seed, load, readers, &Cuts::default())
+}
+
+fn run_with_less(seed: u64, load: Load, readers: Readers, cuts: &Cuts) -> Ran {
+    let mut world = World::new(seed, load, readers, cuts);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let verdict = ran.unwrap_or_else(|_| {
         let what = PANIC.with(|kept| kept.borrow().clone());
@@ -43,9 +51,9 @@ fn run(seed: u64, load: Load, readers: Readers) -> Ran {
 }
 
 /// Shows every event of `seed`; the last line is the hash of the trace.
-pub fn one(seed: u64, load: Load) -> ExitCode {
+pub fn one(seed: u64, load: Load, cuts: &Cuts) -> ExitCode {
     keep_panics();
-    let Ran { world, verdict } = run(seed, load, Readers::Console);
+    let Ran { world, verdict } = run_with_less(seed, load, Readers::Console, cuts);
     println!("{:#?}", world.plan);
     print!("{}", world.tally);
     println!("asked {}, answered {}, refused {}", world.asked, world.answered, world.refused);
@@ -139,7 +147,8 @@ fn run_seed(seed: u64, load: Load, twice: bool, total: &Mutex<Total>) {
         }
     }
     if let Err(violation) = &verdict {
-        show_failure(seed, load, violation);
+        let is_shrunk = total.lock().expect("no thread has panicked").failed.len() < SHRUNK_MAX;
+        show_failure(seed, load, violation, is_shrunk);
     }
     let mut total = total.lock().expect("no thread has panicked");
     total.seeds += 1;
@@ -156,10 +165,25 @@ fn run_seed(seed: u64, load: Load, twice: bool, total: &Mutex<Total>) {
     }
 }
 
-fn show_failure(seed: u64, load: Load, violation: &Violation) {
-    let again = run(seed, load, Readers::OfAFailure);
-    let mut text =
-        format!("\nseed {seed} FAILED: {violation}\nto repeat it: tools/sim --seed {seed}\nthe last events:\n");
+fn show_failure(seed: u64, load: Load, violation: &Violation, is_shrunk: bool) {
+    let busy = if load == Load::Busy { " --busy" } else { "" };
+    let mut text = format!("\nseed {seed} FAILED: {violation}\nto repeat it: tools/sim --seed {seed}{busy}\n");
+    let mut again = run(seed, load, Readers::OfAFailure);
+    let is_it = |ran: &Ran| ran.verdict.as_ref().is_err_and(|other| other.property == violation.property);
+    if is_shrunk && is_it(&again) {
+        let fails = |cuts: &Cuts| is_it(&run_with_less(seed, load, Readers::None, cuts));
+        let cuts = shrink(&again.world.plan, fails);
+        again = run_with_less(seed, load, Readers::OfAFailure, &cuts);
+        let plan = &again.world.plan;
+        text += &format!("with less in it: tools/sim --seed {seed}{busy}{cuts}\n");
+        text += &format!(
+            "what is left: {} nodes, {} clients, {:?}, {:?}\n",
+            plan.nodes, plan.clients, plan.nemeses, plan.network
+        );
+        text +=
+            &again.verdict.as_ref().map_or_else(|violation| format!("it breaks so: {violation}\n"), |_| String::new());
+    }
+    text += "the last events:\n";
     for line in again.world.trace.lines() {
         text.push_str(line);
         text.push('\n');
@@ -182,6 +206,8 @@ fn report(total: &Total, elapsed: Duration, cores: usize, twice: bool) -> ExitCo
         total.elections,
         total.events
     );
+    // Of the processor's time, so that the figure is the same on a machine that has something else to do.
+    let spent = processor_seconds();
     println!(
         "{:.1} s on {cores} cores{}: {ratio:.0} times real time; {spent:.1} s of a processor: {:.0} times real time a core",
         elapsed.as_secs_f64(),
@@ -201,8 +227,6 @@ fn report(total: &Total, elapsed: Duration, cores: usize, twice: bool) -> ExitCo
     println!("{} passed, {failed} failed, trace {:016x}", total.seeds - failed, total.hash);
     if failed == 0 && complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
-    // Of the processor's time, so that the figure is the same on a machine that has something else to do.
-    let spent = processor_seconds();
 
 /// What this process has used so far, all its threads together.
 fn processor_seconds() -> f64 {

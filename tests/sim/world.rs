@@ -22,6 +22,7 @@ use super::nemesis::Healing;
 use super::network::{Network, WireId};
 use super::node::{Actor, Life, Node};
 use super::plan::{Damages, Load, MILLI, Plan, SAFETY_PHASE};
+use super::shrink::Cuts;
 use super::trace::{Kind, Readers, Trace};
 
 /// Nanoseconds since the world began.
@@ -187,9 +188,11 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, load: Load, readers: Readers) -> World {
+    /// What the seed has in store, but for what is cut.
+    pub fn new(seed: u64, load: Load, readers: Readers, cuts: &Cuts) -> World {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d);
-        let plan = Plan::draw(&mut random.split(), load);
+        let mut plan = Plan::draw(&mut random.split(), load);
+        cuts.apply(&mut plan);
         let queue = Queue { heap: BinaryHeap::new(), random: random.split(), number: 0 };
         let nodes: Vec<Node> = (0..plan.nodes).map(|at| Node::new(at, &mut random)).collect();
         let clients = (0..plan.clients).map(|_| Client::new(random.split())).collect();
@@ -486,10 +489,10 @@ impl World {
             self.tally.add(Fault::CutShort, faults.cut_operations);
             self.tally.add(Fault::SyncFailed, faults.sync_errors);
             self.tally.add(Fault::Full, faults.refused_full);
+            self.tally.add(Fault::FullForSmall, faults.refused_small);
             self.tally.add(Fault::BitFlipped, faults.bits_flipped);
             self.tally.add(Fault::SectorBroken, faults.sectors_broken);
             self.tally.add(Fault::WentAstray, faults.writes_astray);
-            self.tally.add(Fault::FullForSmall, faults.refused_small);
             self.tally.add(Fault::ReadFailed, faults.read_errors);
         }
     }
