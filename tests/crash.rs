@@ -1,27 +1,25 @@
 //! Three embedded nodes on disks that drop what was not synced at each crash, under load: what was acknowledged stays,
 //! in every order of crashes, and when all lose power at once.
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::embedded::Embedded;
+use common::{PATIENCE, id};
 use raftkv::api::{Applied, Error};
 use raftkv::base::{NodeId, Random};
-use raftkv::disk::MemoryDisk;
-use raftkv::node::embedded::Storage;
+use raftkv::node::EmbeddedClient;
 use raftkv::node::settings::Tuning;
-use raftkv::node::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const NODES: u32 = 3;
 const WRITERS: u64 = 8;
 const KEYS: u64 = 5;
 
 struct Rig {
-    cluster: EmbeddedCluster,
-    disks: BTreeMap<NodeId, MemoryDisk>,
+    nodes: Embedded,
     random: Random,
 }
 
@@ -34,35 +32,27 @@ struct Known {
 
 impl Rig {
     fn start(seed: u64) -> Rig {
-        let disks: BTreeMap<NodeId, MemoryDisk> =
-            (1..=NODES).map(|id| (NodeId::new(id).unwrap(), MemoryDisk::new())).collect();
-        let shared = disks.clone();
         let tuning =
             Tuning { segment_bytes: 2 * 1024 * 1024, request_timeout: Duration::from_secs(1), ..Tuning::default() };
-        let storage = Storage::Disks(Arc::new(move |id| shared[&id].attach()));
-        let cluster = EmbeddedCluster::start(EmbeddedSettings { nodes: NODES, storage, tuning, seed }).unwrap();
-        cluster.wait_for_leader(PATIENCE).expect("a leader");
-        Rig { cluster, disks, random: Random::new(seed) }
+        let nodes = Embedded::start(tuning, seed);
+        nodes.leader();
+        Rig { nodes, random: Random::new(seed) }
     }
 
     /// The power of these nodes goes at once; each disk keeps a random part of what it had not synced. Then they
     /// start again.
     fn lose_power(&mut self, ids: &[NodeId]) {
         for id in ids {
-            self.disks[id].crash_by_chance(&mut self.random);
+            self.nodes.disks[id].crash_by_chance(&mut self.random);
         }
         for id in ids {
-            self.cluster.kill(*id);
+            self.nodes.cluster.kill(*id);
         }
         for id in ids {
-            self.cluster.restart(*id).expect("a crash never makes a node unbootable");
+            self.nodes.cluster.restart(*id).expect("a crash never makes a node unbootable");
         }
-        self.cluster.wait_for_leader(PATIENCE).expect("a leader after the crash");
+        self.nodes.leader();
     }
-}
-
-fn node(id: u32) -> NodeId {
-    NodeId::new(id).unwrap()
 }
 
 fn write_on(
@@ -107,7 +97,7 @@ fn under_load(seed: u64, disturb: impl FnOnce(&mut Rig, &AtomicU64)) {
         let (stop, done) = (&stop, &done);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let clients = rig.cluster.ids().into_iter().map(|id| rig.cluster.client(id)).collect();
+                let clients = rig.nodes.cluster.ids().into_iter().map(|id| rig.nodes.cluster.client(id)).collect();
                 scope.spawn(move || write_on(clients, writer, stop, done))
             })
             .collect();
@@ -120,9 +110,9 @@ fn under_load(seed: u64, disturb: impl FnOnce(&mut Rig, &AtomicU64)) {
         known
     });
     // One last loss of power of everything: what was acknowledged must come from the disks.
-    let all = rig.cluster.ids();
+    let all = rig.nodes.cluster.ids();
     rig.lose_power(&all);
-    let mut client = rig.cluster.client(rig.cluster.wait_for_leader(PATIENCE).expect("a leader"));
+    let mut client = rig.nodes.cluster.client(rig.nodes.leader());
     client.set_timeout(PATIENCE);
     for (key, known) in &known {
         let found = client.get(key.clone()).expect("a healed cluster answers");
@@ -137,9 +127,9 @@ fn acknowledged_writes_survive_crashes_in_every_order() {
     let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
     under_load(1, |rig, done| {
         for order in orders {
-            for id in order {
+            for number in order {
                 await_writes(done, 100);
-                rig.lose_power(&[node(id)]);
+                rig.lose_power(&[id(number)]);
             }
         }
     });
@@ -150,7 +140,7 @@ fn acknowledged_writes_survive_when_two_lose_power_together() {
     under_load(2, |rig, done| {
         for pair in [[1, 2], [2, 3], [3, 1], [1, 2], [2, 3], [3, 1]] {
             await_writes(done, 100);
-            rig.lose_power(&pair.map(node));
+            rig.lose_power(&pair.map(id));
         }
     });
 }
@@ -158,7 +148,7 @@ fn acknowledged_writes_survive_when_two_lose_power_together() {
 #[test]
 fn acknowledged_writes_survive_when_all_lose_power_at_once() {
     under_load(3, |rig, done| {
-        let all = rig.cluster.ids();
+        let all = rig.nodes.cluster.ids();
         for _ in 0..10 {
             await_writes(done, 200);
             rig.lose_power(&all);

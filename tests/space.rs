@@ -1,30 +1,24 @@
 //! Embedded nodes whose disks become full: what grows is refused, deletes go on, no node ends, each starts again, and
 //! all goes on by itself once there is room.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::PATIENCE;
+use common::embedded::Embedded;
 use raftkv::api::{Error, ErrorCode, Status};
 use raftkv::base::NodeId;
-use raftkv::disk::MemoryDisk;
-use raftkv::node::embedded::Storage;
+use raftkv::node::EmbeddedClient;
 use raftkv::node::settings::Tuning;
-use raftkv::node::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const VALUE_BYTES: usize = 64 * 1024;
 const SECOND_READY: &str = "wal/0000000000000003.seg";
 
 struct Rig {
-    cluster: EmbeddedCluster,
-    disks: BTreeMap<NodeId, MemoryDisk>,
+    nodes: Embedded,
     /// How many keys were put and acknowledged: `k0`, `k1` and so on.
     keys: usize,
-}
-
-fn node(id: u32) -> NodeId {
-    NodeId::new(id).unwrap()
 }
 
 fn value(key: usize) -> Vec<u8> {
@@ -33,8 +27,6 @@ fn value(key: usize) -> Vec<u8> {
 
 impl Rig {
     fn start() -> Rig {
-        let disks: BTreeMap<NodeId, MemoryDisk> = (1..=3).map(|id| (node(id), MemoryDisk::new())).collect();
-        let shared = disks.clone();
         let tuning = Tuning {
             segment_bytes: 4 * 1024 * 1024,
             scrub_interval: None,
@@ -44,60 +36,34 @@ impl Rig {
             request_timeout: Duration::from_secs(2),
             ..Tuning::default()
         };
-        let storage = Storage::Disks(Arc::new(move |id| shared[&id].attach()));
-        let cluster = EmbeddedCluster::start(EmbeddedSettings { nodes: 3, storage, tuning, seed: 7 }).unwrap();
-        Rig { cluster, disks, keys: 0 }
-    }
-
-    /// No node has ended by itself; to be asked before one is killed, and at the end.
-    fn assert_all_run(&self) {
-        for id in self.cluster.ids() {
-            assert_eq!(self.cluster.ended(id), None, "node {id} has ended");
-        }
-    }
-
-    fn leader(&self) -> NodeId {
-        self.cluster.wait_for_leader(PATIENCE).expect("a leader")
+        Rig { nodes: Embedded::start(tuning, 7), keys: 0 }
     }
 
     /// None of these disks grows any more, once two segments are ready: one to go on in, and the reserve.
     fn fill(&self, nodes: &[NodeId]) {
         let deadline = Instant::now() + PATIENCE;
         for id in nodes {
-            while !self.disks[id].files().contains(&SECOND_READY.to_string()) {
-                assert!(Instant::now() < deadline, "node {id} makes no segments ahead: {:?}", self.disks[id].files());
+            while !self.nodes.disks[id].files().contains(&SECOND_READY.to_string()) {
+                assert!(
+                    Instant::now() < deadline,
+                    "node {id} makes no segments ahead: {:?}",
+                    self.nodes.disks[id].files()
+                );
                 std::thread::yield_now();
             }
-            self.disks[id].set_capacity(0);
+            self.nodes.disks[id].set_capacity(0);
         }
     }
 
     fn make_room(&self) {
-        self.disks.values().for_each(|disk| disk.set_capacity(u64::MAX));
-    }
-
-    fn status(&self, id: NodeId) -> Status {
-        self.cluster.status(id, PATIENCE).expect("the node answers")
-    }
-
-    fn await_status(&self, id: NodeId, what: &str, reached: impl Fn(&Status) -> bool) -> Status {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let status = self.status(id);
-            if reached(&status) {
-                return status;
-            }
-            self.assert_all_run();
-            assert!(Instant::now() < deadline, "node {id} never comes to {what}: {status:?}");
-            std::thread::yield_now();
-        }
+        self.nodes.disks.values().for_each(|disk| disk.set_capacity(u64::MAX));
     }
 
     /// Asks the leader until it takes what is asked, or has no space for it.
     fn ask<T>(&self, mut what: impl FnMut(&mut EmbeddedClient) -> Result<T, Error>) -> Result<T, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match what(&mut self.cluster.client(self.leader())) {
+            match what(&mut self.nodes.cluster.client(self.nodes.leader())) {
                 Err(error) if error.code != ErrorCode::NoSpace => {
                     assert!(Instant::now() < deadline, "neither taken nor refused for want of space: {error}");
                 }
@@ -148,10 +114,10 @@ impl Rig {
 
     /// Every node holds what the leader holds, and nothing is wrong with any.
     fn await_soundness(&self) {
-        self.assert_all_run();
-        let last = self.status(self.leader()).last;
-        for id in self.cluster.ids() {
-            self.await_status(id, "soundness", |status| status.applied >= last && status.problems.is_empty());
+        self.nodes.assert_all_run();
+        let last = self.nodes.status(self.nodes.leader()).last;
+        for id in self.nodes.cluster.ids() {
+            self.nodes.await_status(id, "soundness", |status| status.applied >= last && status.problems.is_empty());
         }
     }
 }
@@ -163,14 +129,14 @@ fn says(status: &Status, what: &str) -> bool {
 #[test]
 fn full_disks_refuse_puts_take_deletes_start_again_and_go_on_once_there_is_room() {
     let mut rig = Rig::start();
-    let all = rig.cluster.ids();
+    let all = rig.nodes.cluster.ids();
     rig.put().unwrap();
     rig.fill(&all);
     let error = rig.put_until_refused();
     assert!(error.message.contains("nearly full") && error.message.contains("make room"), "{error}");
     assert!(rig.keys > 20, "the segments that were ready hold more than {} keys", rig.keys);
     rig.assert_everything_is_there(0);
-    assert!(says(&rig.status(rig.leader()), "make room"), "the leader's status says nothing");
+    assert!(says(&rig.nodes.status(rig.nodes.leader()), "make room"), "the leader's status says nothing");
 
     // Deletes have a reserve, and in the end there is nothing of that either.
     let mut deleted = 0;
@@ -182,16 +148,16 @@ fn full_disks_refuse_puts_take_deletes_start_again_and_go_on_once_there_is_room(
     assert!(error.message.contains("no write is taken"), "{error}");
     rig.assert_everything_is_there(deleted);
 
-    rig.assert_all_run();
+    rig.nodes.assert_all_run();
+    rig.nodes.lose_power(&all);
     for id in &all {
-        rig.disks[id].crash();
-        rig.cluster.kill(*id);
-    }
-    for id in &all {
-        rig.cluster.restart(*id).unwrap_or_else(|error| panic!("a full disk kept node {id} from starting: {error}"));
+        rig.nodes
+            .cluster
+            .restart(*id)
+            .unwrap_or_else(|error| panic!("a full disk kept node {id} from starting: {error}"));
     }
     let deadline = Instant::now() + PATIENCE;
-    while !all.iter().any(|id| says(&rig.status(*id), "its disk is full")) {
+    while !all.iter().any(|id| says(&rig.nodes.status(*id), "its disk is full")) {
         assert!(Instant::now() < deadline, "no node knows after its start that its disk is full");
         std::thread::yield_now();
     }
@@ -205,20 +171,23 @@ fn full_disks_refuse_puts_take_deletes_start_again_and_go_on_once_there_is_room(
 #[test]
 fn one_full_follower_stops_nobody_and_catches_up_once_it_has_room() {
     let mut rig = Rig::start();
-    let leader = rig.leader();
-    let follower = rig.cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let (leader, follower) = rig.nodes.leader_and_follower();
     rig.fill(&[follower]);
     for _ in 0..300 {
         rig.put().unwrap();
     }
-    rig.await_status(follower, "a full disk", |status| says(status, "its disk is full"));
-    rig.await_status(leader, "knowing it", |status| says(status, &format!("the disk of node {follower} is full")));
-    assert!(rig.status(follower).applied < rig.status(leader).applied, "it holds more than its disk has room for");
-    rig.assert_all_run();
-    rig.disks[&follower].crash();
-    rig.cluster.restart(follower).expect("a node with a full disk starts");
+    rig.nodes.await_status(follower, "a full disk", |status| says(status, "its disk is full"));
+    rig.nodes
+        .await_status(leader, "knowing it", |status| says(status, &format!("the disk of node {follower} is full")));
+    assert!(
+        rig.nodes.status(follower).applied < rig.nodes.status(leader).applied,
+        "it holds more than its disk has room for"
+    );
+    rig.nodes.assert_all_run();
+    rig.nodes.lose_power(&[follower]);
+    rig.nodes.cluster.restart(follower).expect("a node with a full disk starts");
     rig.put().unwrap();
-    rig.await_status(follower, "a full disk", |status| says(status, "its disk is full"));
+    rig.nodes.await_status(follower, "a full disk", |status| says(status, "its disk is full"));
     rig.make_room();
     rig.await_soundness();
     rig.assert_everything_is_there(0);
@@ -227,19 +196,18 @@ fn one_full_follower_stops_nobody_and_catches_up_once_it_has_room() {
 #[test]
 fn a_leader_whose_disk_is_full_names_it_and_another_one_goes_on_in_its_place() {
     let mut rig = Rig::start();
-    let leader = rig.leader();
+    let leader = rig.nodes.leader();
     rig.fill(&[leader]);
     let error = rig.put_until_refused();
     assert!(error.message.contains(&format!("the disk of node {leader} is nearly full")), "{error}");
     assert!(rig.delete(0).unwrap(), "deletes go on");
     rig.assert_everything_is_there(1);
 
-    rig.assert_all_run();
-    rig.disks[&leader].crash();
-    rig.cluster.kill(leader);
+    rig.nodes.assert_all_run();
+    rig.nodes.lose_power(&[leader]);
     rig.put().expect("the others have room");
-    rig.cluster.restart(leader).expect("a node with a full disk starts");
-    rig.await_status(leader, "a leader", |status| status.leader.as_ref().is_some_and(|other| other.id != leader));
+    rig.nodes.cluster.restart(leader).expect("a node with a full disk starts");
+    rig.nodes.await_status(leader, "a leader", |status| status.leader.as_ref().is_some_and(|other| other.id != leader));
     rig.put().expect("the others have room");
     rig.make_room();
     rig.await_soundness();
@@ -249,16 +217,16 @@ fn a_leader_whose_disk_is_full_names_it_and_another_one_goes_on_in_its_place() {
 #[test]
 fn a_cluster_forms_on_full_disks_and_its_directories_learn_its_id_once_there_is_room() {
     let mut rig = Rig::start();
-    let fresh: Vec<Vec<u8>> = rig.disks.values().map(|disk| disk.contents("identity").unwrap()).collect();
-    rig.disks.values().for_each(|disk| disk.set_capacity(0));
+    let fresh: Vec<Vec<u8>> = rig.nodes.disks.values().map(|disk| disk.contents("identity").unwrap()).collect();
+    rig.nodes.disks.values().for_each(|disk| disk.set_capacity(0));
     let error = rig.put_until_refused();
     assert!(error.message.contains("make room"), "{error}");
-    rig.assert_all_run();
+    rig.nodes.assert_all_run();
     rig.make_room();
     rig.put_until_taken();
     rig.await_soundness();
     let deadline = Instant::now() + PATIENCE;
-    for (disk, fresh) in rig.disks.values().zip(&fresh) {
+    for (disk, fresh) in rig.nodes.disks.values().zip(&fresh) {
         while disk.contents("identity").as_ref() == Some(fresh) {
             assert!(Instant::now() < deadline, "the cluster's id is never recorded");
             std::thread::yield_now();

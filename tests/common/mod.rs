@@ -1,5 +1,8 @@
-//! Real node processes for tests: their own directories on a real disk, ports chosen by the system.
+//! Real node processes for tests: their own directories on a real disk, ports chosen by the system. Nodes within the
+//! test's own process: `embedded`.
 #![allow(dead_code)] // each test file uses its own part of this
+
+pub mod embedded;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
