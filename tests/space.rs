@@ -6,8 +6,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::PATIENCE;
-use common::embedded::Embedded;
-use raftkv::api::{Error, ErrorCode, Status};
+use common::embedded::{Embedded, says};
+use raftkv::api::{Error, ErrorCode};
 use raftkv::base::NodeId;
 use raftkv::node::EmbeddedClient;
 use raftkv::node::settings::Tuning;
@@ -120,10 +120,6 @@ impl Rig {
             self.nodes.await_status(id, "soundness", |status| status.applied >= last && status.problems.is_empty());
         }
     }
-}
-
-fn says(status: &Status, what: &str) -> bool {
-    status.problems.iter().any(|problem| problem.contains(what))
 }
 
 #[test]

@@ -70,3 +70,8 @@ impl Embedded {
         nodes.iter().for_each(|id| self.cluster.kill(*id));
     }
 }
+
+/// Whether one of the node's problems is about `what`.
+pub fn says(status: &Status, what: &str) -> bool {
+    status.problems.iter().any(|problem| problem.contains(what))
+}
