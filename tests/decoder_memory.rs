@@ -59,8 +59,12 @@ fn a_frame_full_of_empty_elements_is_refused_before_they_are_made() {
         ("keys in a request's answer", elements(&[15, 23], 1, request_head)),
         ("peers in a status", elements(&[15, 24], 12, reply_head)),
         ("entries in an append", elements(&[1, 8], 3, b"")),
+        ("entries that a peer wants", elements(&[1, 13], 1, b"")),
+        ("entries that a peer gives", elements(&[1, 14], 1, b"")),
+        ("entries that a peer lacks", elements(&[1, 14], 2, b"")),
         ("keys in a forwarded answer", elements(&[3, 2, 23], 1, b"")),
         ("peers in a forwarded status", elements(&[3, 2, 24], 12, b"")),
+        ("problems in a forwarded status", elements(&[3, 2, 24], 15, b"")),
         ("commands in an envelope", elements(&[], 3, b"\x08\x01")),
         ("operations in an envelope", elements(&[3], 6, b"\x08\x01")),
     ] {

@@ -57,7 +57,7 @@ pub fn decode_first(frame: Bytes) -> Result<FirstFrame, BadFrame> {
 }
 
 pub fn decode_request(frame: Bytes) -> Result<ClientRequest, BadFrame> {
-    if walk::count(&frame, &[CLIENT_RESP]) > 0 {
+    if walk::fields(&frame).any(|field| field.number == CLIENT_RESP) {
         return Err(BadFrame::new("a client's request that carries an answer"));
     }
     let message = proto::RaftMessage::decode(frame.clone())?;
@@ -142,17 +142,15 @@ pub fn decode_reply(frame: Bytes) -> Result<(u64, Reply), BadFrame> {
     convert::reply_from_proto(response)
 }
 
-/// Bounds what the ClientResponse at `path` in `frame` makes a decoder allocate.
-pub(super) fn check_response_counts(frame: &[u8], path: &[u32]) -> Result<(), BadFrame> {
+/// Bounds what the ClientResponse behind `parents` in `frame` makes a decoder allocate.
+pub(super) fn check_response_counts(frame: &[u8], parents: &[u32]) -> Result<(), BadFrame> {
     const LISTED_KEYS: &[u32] = &[23, 1];
     const STATUS_PEERS: &[u32] = &[24, 12];
     const STATUS_PROBLEMS: &[u32] = &[24, 15];
-    for (what, field, max) in [
-        ("keys", LISTED_KEYS, RESULT_KEYS_MAX),
-        ("peers", STATUS_PEERS, STATUS_PEERS_MAX),
-        ("problems", STATUS_PROBLEMS, STATUS_PEERS_MAX),
-    ] {
-        let count = walk::count(frame, path.iter().chain(field));
+    let [keys, peers, problems] = walk::counts(frame, parents, [LISTED_KEYS, STATUS_PEERS, STATUS_PROBLEMS]);
+    for (what, count, max) in
+        [("keys", keys, RESULT_KEYS_MAX), ("peers", peers, STATUS_PEERS_MAX), ("problems", problems, STATUS_PEERS_MAX)]
+    {
         if count > max {
             return Err(BadFrame::new(format!("an answer of {count} {what}, the limit is {max}")));
         }

@@ -62,8 +62,8 @@ pub fn decode_envelope(data: Bytes) -> Result<Envelope, String> {
 fn check_counts(data: &[u8]) -> Result<(), String> {
     const COMMANDS: &[u32] = &[3];
     const OPERATIONS: &[u32] = &[3, 6];
-    for (what, path) in [("commands", COMMANDS), ("operations", OPERATIONS)] {
-        let count = walk::count(data, path);
+    let [commands, operations] = walk::counts(data, &[], [COMMANDS, OPERATIONS]);
+    for (what, count) in [("commands", commands), ("operations", operations)] {
         if count > ENVELOPE_OPERATIONS_MAX {
             return Err(format!("the envelope holds {count} {what}, the limit is {ENVELOPE_OPERATIONS_MAX}"));
         }

@@ -193,18 +193,21 @@ pub fn decode_peer(frame: Bytes, from: NodeId, to: NodeId, instance: InstanceId)
 }
 
 fn check_counts(frame: &[u8]) -> Result<(), BadFrame> {
-    // Field numbers of `proto/raftkv.proto`: consensus, append, entries; forward_reply, reply.
-    const ENTRIES: [u32; 3] = [1, 8, 3];
-    const REPLY: [u32; 2] = [3, 2];
-    const REFILL: [[u32; 3]; 3] = [[1, 13, 1], [1, 14, 1], [1, 14, 2]];
-    let entries = walk::count(frame, &ENTRIES);
-    if entries > APPEND_ENTRIES_MAX {
-        return Err(BadFrame::new(format!("a message of {entries} entries, the limit is {APPEND_ENTRIES_MAX}")));
+    // Field numbers of `proto/raftkv.proto`.
+    const CONSENSUS: &[u32] = &[1];
+    const FORWARDED_REPLY: &[u32] = &[3, 2];
+    const APPENDED: &[u32] = &[8, 3];
+    const WANTED: &[u32] = &[13, 1];
+    const REFILLED: &[u32] = &[14, 1];
+    const ABSENT: &[u32] = &[14, 2];
+    let [appended, refill @ ..] = walk::counts(frame, CONSENSUS, [APPENDED, WANTED, REFILLED, ABSENT]);
+    if appended > APPEND_ENTRIES_MAX {
+        return Err(BadFrame::new(format!("a message of {appended} entries, the limit is {APPEND_ENTRIES_MAX}")));
     }
-    if let Some(asked) = REFILL.iter().map(|path| walk::count(frame, path)).find(|count| *count > REFILL_ENTRIES_MAX) {
-        return Err(BadFrame::new(format!("a refill of {asked} entries, the limit is {REFILL_ENTRIES_MAX}")));
+    if let Some(count) = refill.into_iter().find(|count| *count > REFILL_ENTRIES_MAX) {
+        return Err(BadFrame::new(format!("a refill of {count} entries, the limit is {REFILL_ENTRIES_MAX}")));
     }
-    client::check_response_counts(frame, &REPLY)
+    client::check_response_counts(frame, FORWARDED_REPLY)
 }
 
 fn consensus_to_proto(message: &Message) -> proto::Consensus {

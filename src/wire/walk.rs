@@ -45,18 +45,38 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// How often the field at `path` (field numbers from the outermost message inwards) occurs, all parents together.
-pub fn count<'a>(message: &[u8], path: impl IntoIterator<Item = &'a u32, IntoIter: Clone>) -> usize {
-    count_along(message, path.into_iter())
+/// How often the field at each of `paths` occurs, all its parents together, in one walk. A path is field numbers from
+/// the outermost message inwards; `parents` stand before each of them.
+pub fn counts<const N: usize>(message: &[u8], parents: &[u32], paths: [&[u32]; N]) -> [usize; N] {
+    let mut counts = [0; N];
+    count_behind(message, parents, paths, &mut counts);
+    counts
 }
 
-fn count_along<'a>(message: &[u8], mut path: impl Iterator<Item = &'a u32> + Clone) -> usize {
-    let Some(number) = path.next() else {
-        return 1;
-    };
-    let is_last = path.clone().next().is_none();
-    let found = fields(message).filter(|field| field.number == *number);
-    found.map(|field| field.payload.map_or(usize::from(is_last), |payload| count_along(payload, path.clone()))).sum()
+fn count_behind<const N: usize>(message: &[u8], parents: &[u32], paths: [&[u32]; N], counts: &mut [usize; N]) {
+    let Some((number, inner)) = parents.split_first() else { return count(message, paths, counts) };
+    let found = fields(message).filter(|field| field.number == *number).filter_map(|field| field.payload);
+    found.for_each(|payload| count_behind(payload, inner, paths, counts));
+}
+
+/// Paths that are empty lead nowhere.
+fn count<const N: usize>(message: &[u8], paths: [&[u32]; N], counts: &mut [usize; N]) {
+    for field in fields(message) {
+        let mut inner: [&[u32]; N] = [&[]; N];
+        for ((path, inner), count) in paths.iter().zip(&mut inner).zip(&mut *counts) {
+            if let Some((number, rest)) = path.split_first()
+                && *number == field.number
+            {
+                *count += usize::from(rest.is_empty());
+                *inner = rest;
+            }
+        }
+        if let Some(payload) = field.payload
+            && inner.iter().any(|path| !path.is_empty())
+        {
+            count(payload, inner, counts);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,10 +87,9 @@ mod tests {
     fn elements_are_counted_over_all_parents() {
         // 1 { 2: "", 2: "x" } 3: 300 (varint) 1 { 2: "" } 4: fixed64 5: fixed32
         let message = b"\x0a\x05\x12\x00\x12\x01x\x18\xac\x02\x0a\x02\x12\x00\x2112345678\x2d1234";
-        assert_eq!(count(message, &[1, 2]), 3);
-        assert_eq!(count(message, &[1]), 2);
-        assert_eq!(count(message, &[3]), 1);
-        assert_eq!(count(message, &[2]), 0);
+        assert_eq!(counts(message, &[], [&[1, 2], &[1], &[3], &[2], &[3, 2], &[]]), [3, 2, 1, 0, 0, 0]);
+        assert_eq!(counts(message, &[1], [&[2], &[2, 1], &[1]]), [3, 0, 0]);
+        assert_eq!(counts(message, &[3], [&[2]]), [0]);
         assert_eq!(fields(message).map(|field| field.number).collect::<Vec<_>>(), [1, 3, 1, 4, 5]);
     }
 
