@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use loom::sync::Notify;
 use loom::sync::atomic::{self, AtomicUsize};
 use loom::thread;
+use raftkv::guard;
 
 #[path = "../src/net/sleeper.rs"]
 mod sleeper;

@@ -11,6 +11,7 @@ use super::addresses::Addresses;
 use super::{Connection, Error, Page, Pages, Patience, Tried};
 use crate::api::{Applied, ErrorCode, Found, Leader, Outcome, Reply, Request, Status};
 use crate::base::{NodeId, Operation, Random, Revision};
+use crate::guard::{Guard, removed};
 
 /// Between two rounds of attempts; doubles, and each is shortened by chance to between half and all of it.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -247,7 +248,7 @@ impl Client {
     fn on_broken(&mut self, request: &Request, link: &Link, error: &io::Error, patience: Patience<'_>) -> Attempt {
         self.addresses.on_failure(&link.address);
         let address = link.address.clone();
-        if request.is_write() && link.connection.sent_any() {
+        if request.is_write() && link.connection.sent_any() && !removed(Guard::UnknownResent) {
             let why = match error.kind() {
                 ErrorKind::Interrupted => "interrupted before its answer came".to_string(),
                 ErrorKind::TimedOut => {

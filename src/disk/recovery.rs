@@ -168,6 +168,9 @@ fn check_never_used(
     cluster: Option<ClusterId>,
     mark: Option<&Mark>,
 ) -> Result<(), OpenError> {
+    if removed(Guard::LostLogIsNew) {
+        return Ok(());
+    }
     let gone = |what: String| Err(Damage::new(WAL_DIR, format!("the log is gone, although {what}")).into());
     if let Some(cluster) = cluster {
         return gone(format!("this node belongs to cluster {cluster}"));
@@ -323,7 +326,8 @@ impl Judged {
         settings: &WalSettings,
     ) -> Result<Recovery, OpenError> {
         names.remove_unfinished(disk)?;
-        let incarnation = self.walk.incarnation.checked_add(1).ok_or_else(|| {
+        let step = u32::from(!removed(Guard::IncarnationKept));
+        let incarnation = self.walk.incarnation.checked_add(step).ok_or_else(|| {
             Damage::new(WAL_DIR, "its incarnations are used up, after four thousand million starts of the process")
         })?;
         let warnings = self.warnings(&slots);
@@ -474,7 +478,9 @@ impl Judged {
             rewrite(&**file, place.offset, place.offset + place.extent)?;
         }
         let end = if self.uncertain.is_some() { *bytes } else { (*bytes).min(offset + extent_max()) };
-        write_zeros(&**file, offset, end, Pace::AtOnce)?;
+        if !removed(Guard::CutNotZeroed) {
+            write_zeros(&**file, offset, end, Pace::AtOnce)?;
+        }
         file.sync_data()
     }
 

@@ -23,6 +23,7 @@ use super::record::{BatchHeader, Run, extent_max, sectors_of};
 use super::salvage::{Payload, Record, SectorState, whole};
 use super::sector::{BLOCK_BYTES, Part, Place, SECTOR_BYTES, SECTOR_PAYLOAD_BYTES, Sector, Stamp, inspect, is_zero};
 use super::segment::Window;
+use crate::guard::{Guard, removed};
 
 /// A batch of which everything is sound.
 pub(super) struct Batch {
@@ -253,6 +254,7 @@ impl Survey {
     pub fn verdict(self) -> Verdict {
         let complete = self.own.map(|own| (sectors_of(own.header.run.length) * SECTOR_BYTES) as u64);
         match self.dirt {
+            Some(_) if removed(Guard::DamageTakenForTorn) => Verdict::Torn(self.torn),
             Some(dirt) => Verdict::Damaged(dirt),
             None if self.torn.bytes == 0 => Verdict::Nothing,
             None if complete == Some(self.torn.bytes) && !self.half_written => {

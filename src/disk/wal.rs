@@ -49,7 +49,7 @@ use crate::base::limits::{
     ENTRY_DATA_BYTES_MAX, LOG_MEMORY_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENTS_READY,
 };
 use crate::base::{ClusterId, Entry, LogIndex, Space};
-use crate::guard::{Guard, removed};
+use crate::guard::{Guard, asserting, removed};
 use crate::raft::{Persist, Recovered};
 
 /// Settings; they may differ between nodes and between starts.
@@ -148,6 +148,9 @@ impl Wal {
         let repairer = Repairer::new(disk.clone(), map.clone(), found.mark, found.stamp.incarnation);
         // So that a start on a full disk takes nothing in before the background has tried.
         let is_full = check_room(&*disk, settings.segment_bytes).is_err();
+        if removed(Guard::StartNeedsRoom) {
+            check_room(&*disk, settings.segment_bytes)?;
+        }
         let wal = Wal {
             disk,
             settings,
@@ -181,7 +184,7 @@ impl Wal {
             return Err(WalError::Stopped(first.clone()));
         }
         self.try_persist(batch).map_err(|error| {
-            self.failed = Some(error.to_string());
+            self.failed = Some(error.to_string()).filter(|_| !removed(Guard::FailureForgotten));
             WalError::Failed(error)
         })
     }
@@ -269,7 +272,7 @@ impl Wal {
         assert!(length <= limit, "entry {} has {length} bytes, and {limit} was said to be the most", entry.index);
         let term = self.slots.state().term;
         assert!(
-            entry.term <= term || removed(Guard::VoteNotPersisted),
+            entry.term <= term || removed(Guard::VoteNotPersisted) || !asserting(),
             "entry {} has term {}, and {term} was persisted",
             entry.index,
             entry.term
@@ -289,9 +292,15 @@ impl Wal {
         let header = BatchHeader { run, previous: self.previous };
         let records = entries.iter().map(|entry| RecordRef::from(*entry));
         let blocks = self.encoder.encode(&header, records, place, self.stamp);
-        self.active.file.write_at(self.offset, blocks)?;
+        let whole = self.active.file.write_at(self.offset, blocks);
+        if !removed(Guard::ShortWriteIgnored) {
+            whole?;
+        }
         if !removed(Guard::LogNotSynced) {
-            let synced = self.active.file.sync_data();
+            let mut synced = self.active.file.sync_data();
+            if synced.is_err() && removed(Guard::SyncRetried) {
+                synced = self.active.file.sync_data();
+            }
             if !removed(Guard::SyncErrorIgnored) {
                 synced?;
             }

@@ -29,6 +29,7 @@ use super::scan::{
 };
 use super::sector::{Place, Stamp};
 use super::segment::{FIRST_SEQUENCE, SEGMENT_HEADER_BYTES, Segment, Window, read_around_damage, segment_name};
+use crate::guard::{Guard, removed};
 
 /// A batch, whole or not.
 pub(super) struct WalkedBatch {
@@ -144,6 +145,9 @@ impl Walk {
             (Some(next), None) => Err(self.unidentified(&next)),
             (None, own) => match (survey.verdict(), own) {
                 (Verdict::Nothing, _) => Ok(Step::End(LogEnd::Clean)),
+                (Verdict::Torn(_), _) if removed(Guard::TornTailRefused) => {
+                    Err(Damage::at(segment_name(origin.segment), origin.offset, "a write did not finish").into())
+                }
                 (Verdict::Torn(torn), _) => Ok(Step::End(LogEnd::Torn { place: origin, torn })),
                 (Verdict::Damaged(_), Some((place, written))) => self.damaged(place, written),
                 (Verdict::Damaged(dirt), None) => Ok(Step::End(LogEnd::Uncertain(dirt))),

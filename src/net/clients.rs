@@ -15,6 +15,7 @@ use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
 use crate::api::Reply;
 use crate::base::Step;
+use crate::guard::{Guard, removed};
 
 impl Net {
     // ---- accepting -----------------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ impl Net {
 
     pub(super) fn serve_client(&mut self, id: ConnectionId) {
         for _ in 0..self.limits.turn_reads_max {
-            let over = self.buffered_bytes >= self.limits.buffered_bytes_max;
+            let over = self.buffered_bytes >= self.limits.buffered_bytes_max && !removed(Guard::BufferUnbounded);
             let Some(connection) = self.connections.get_mut(id) else { return };
             let Role::Client(session) = &connection.role else { return };
             if !connection.readable || !session.wants_input() {
@@ -162,6 +163,7 @@ impl Net {
             Ok(written) => self.spent_bytes += written,
             Err(error) => {
                 log::debug!("net: {} can't be written: {error}", connection.remote);
+                assert!(!removed(Guard::BrokenWriteEnds), "{error}");
                 return self.close(id, CloseReason::Broken);
             }
         }
@@ -177,6 +179,7 @@ impl Net {
             return self.close(id, CloseReason::TooMuchUnread);
         }
         let unread_input = connection.readable && session.wants_input() && !connection.is_starved;
+        let unread_input = unread_input && !removed(Guard::UnreadForgotten);
         if session.pipeline().has_work() || unread_input || may_write_more {
             self.make_ready(id);
         }

@@ -11,6 +11,7 @@ use super::session::Session;
 use super::transport::Transport;
 use super::{CloseReason, NetLimits};
 use crate::base::{ClusterId, InstanceId, NodeId, Step};
+use crate::guard::{Guard, removed};
 
 #[derive(Debug)]
 pub struct Connection {
@@ -178,7 +179,7 @@ impl Connection {
         };
         let backlog = &mut self.backlog;
         let drained = backlog.due.is_none_or(|(target, _)| backlog.written >= target);
-        if output_bytes == 0 {
+        if output_bytes == 0 || removed(Guard::SlowReaderKept) {
             backlog.due = None;
         } else if drained {
             backlog.due = Some((backlog.written + output_bytes as u64, now + limits.write_deadline));
@@ -197,7 +198,9 @@ impl Connection {
         };
         let due = |since: Instant, time: Duration, reason| (since + time, reason);
         [
-            self.unit.map(|(_, since)| due(since, unit_time, CloseReason::TooSlow)),
+            self.unit
+                .filter(|_| !removed(Guard::SlowSenderKept))
+                .map(|(_, since)| due(since, unit_time, CloseReason::TooSlow)),
             self.backlog.due.map(|(_, by)| (by, CloseReason::Unread)),
             self.must_be_peer_by.map(|by| (by, CloseReason::TooManyConnections)),
             lingering,

@@ -40,6 +40,7 @@ use super::pipeline::Asked;
 use super::slots::Slots;
 use super::{CloseReason, ConnectionId, FromNet, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit};
 use crate::base::{NodeId, Random};
+use crate::guard::{Guard, removed};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -336,7 +337,7 @@ impl Net {
     fn finish_clients(&mut self) {
         self.spent_bytes = 0;
         for _ in 0..self.client_lane.touched.len().min(self.limits.turn_connections_max) {
-            if self.spent_bytes >= self.limits.turn_client_bytes_max {
+            if self.spent_bytes >= self.limits.turn_client_bytes_max && !removed(Guard::TurnUnbounded) {
                 return;
             }
             let Some(id) = self.client_lane.touched.pop_front() else { return };

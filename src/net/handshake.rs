@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::base::limits::{PEER_PROTOCOL_LEVEL, PEER_PROTOCOL_LEVEL_MIN};
 use crate::base::{ClusterId, InstanceId, NodeId};
+use crate::guard::{Guard, removed};
 use crate::wire::{Hello, HelloReply, Identity};
 
 /// What this node says of itself, and holds others to.
@@ -49,6 +50,9 @@ impl Me {
     /// For the node that accepts. The error is a sentence about the node that dials.
     pub fn check_hello(&self, hello: &Hello, peers: &[NodeId]) -> Result<(), String> {
         let (me, from) = (self.id, hello.from.id);
+        if removed(Guard::HelloUnchecked) {
+            return Ok(());
+        }
         if hello.to != me {
             return Err(format!(
                 "this is node {me}, and node {from} dialed it as node {}: one address is wrong",

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Buf, BytesMut};
 
+use crate::guard::{Guard, removed};
 use crate::raft::{Body, Message};
 
 /// Frames are gathered into chunks of about this size; one chunk is what control messages can't overtake.
@@ -63,8 +64,8 @@ impl LinkQueue {
     /// since its order can't be kept.
     pub fn push(&mut self, urgency: Urgency, encode: impl FnOnce(&mut BytesMut)) -> Result<(), QueueFull> {
         let chunk = match urgency {
-            Urgency::Control => &mut self.control,
-            Urgency::Data => {
+            Urgency::Control if !removed(Guard::HeartbeatBehindData) => &mut self.control,
+            Urgency::Control | Urgency::Data => {
                 if self.data.back().is_none_or(|chunk| chunk.len() >= CHUNK_BYTES) {
                     self.data.push_back(BytesMut::new());
                 }

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::guard::{Guard, removed};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
@@ -83,7 +84,7 @@ impl Listener {
     }
 
     fn on_lack(&mut self, error: &io::Error, now: Instant, retry: Duration) -> Accepted {
-        self.paused_until = Some(now + retry);
+        self.paused_until = (!removed(Guard::AcceptSpins)).then_some(now + retry);
         if !std::mem::replace(&mut self.lack_logged, true) {
             log::warn!(
                 "net: accepting pauses until a connection closes: {error}; raise the descriptor limit (ulimit -n)"

@@ -65,6 +65,7 @@ pub use pipeline::{Asked, Pipeline};
 pub use session::{Session, Turn};
 
 use crate::base::{ClusterId, InstanceId, NodeId};
+use crate::guard;
 
 /// What [`Net::new`] is told.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use super::{CloseReason, ConnectionId, FromNet, NetLimits, input};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use crate::base::{ClusterId, NodeId, Term, is_same_address};
+use crate::guard::{Guard, removed};
 use crate::raft::Message;
 use crate::wire::{self, Hello, PeerFrame};
 
@@ -89,6 +90,7 @@ impl Link {
                 Some(until)
             }
             LinkState::Resolving => None,
+            LinkState::Up { .. } if removed(Guard::StalledLinkKept) => None,
             LinkState::Up { .. } => self.stalled_since.map(|since| since + limits.link_write_deadline),
         }
     }
@@ -457,7 +459,9 @@ impl Net {
         for id in strangers.copied().collect::<Vec<_>>() {
             self.lose_link(id, CloseReason::NotAPeer, "it is no longer a peer");
             self.links.remove(&id);
-            if let Some(&inbound) = self.inbound.get(&id) {
+            if let Some(&inbound) = self.inbound.get(&id)
+                && !removed(Guard::FormerPeerHeard)
+            {
                 self.close(inbound, CloseReason::NotAPeer);
             }
         }

@@ -21,6 +21,7 @@ use super::{CloseReason, NetLimits, input};
 use crate::api::{Error, ErrorCode, Reply};
 use crate::base::NodeId;
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINE_BYTES_MAX};
+use crate::guard::{Guard, removed};
 use crate::wire;
 
 const RESP_ANSWER: &[u8] = b"-ERR this port does not speak RESP; it takes lines (try HELP) and frames\r\n";
@@ -306,7 +307,7 @@ impl Session {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > LINE_BYTES_MAX {
             self.on_line_too_long(line.len());
-        } else if wire::looks_like_http(line) {
+        } else if wire::looks_like_http(line) && !removed(Guard::HttpRuns) {
             // A web page can send these bytes to a port on loopback; what follows them is its own text.
             return Err(CloseReason::Http);
         } else {

@@ -13,6 +13,7 @@
 //! (Dekker's argument). A wake is sticky in the poll, so one between 3 and 4 ends 4 at once.
 
 use super::atomic::{AtomicBool, Ordering, fence};
+use super::guard::{Guard, removed};
 
 #[derive(Debug, Default)]
 pub struct Sleeper(AtomicBool);
@@ -20,6 +21,11 @@ pub struct Sleeper(AtomicBool);
 impl Sleeper {
     /// Steps 1 to 3: `is_empty` looks at the channel. Whether the poll may wait.
     pub fn may_sleep(&self, is_empty: impl FnOnce() -> bool) -> bool {
+        if removed(Guard::LookBeforeFlag) {
+            let is_empty = is_empty();
+            self.0.swap(true, Ordering::AcqRel);
+            return is_empty;
+        }
         // A store would do, since a sender's swap comes directly behind the value that it read. Loom does not know that,
         // and takes a swap's place behind this one for possible; a swap here costs nothing beside the fence.
         self.0.swap(true, Ordering::AcqRel);

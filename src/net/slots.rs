@@ -4,12 +4,19 @@
 //! its successor in the slot, not even within one batch of events. Plain data; used by the net thread.
 
 use super::ConnectionId;
+use crate::guard::{Guard, removed};
 
 /// The generation wraps after 2^32 uses of one slot; nothing that names a connection lives that long.
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
     value: Option<T>,
+}
+
+impl<T> Slot<T> {
+    fn is_of(&self, id: ConnectionId) -> bool {
+        self.generation == id.generation || removed(Guard::GenerationIgnored)
+    }
 }
 
 #[derive(Debug)]
@@ -44,15 +51,15 @@ impl<T> Slots<T> {
     }
 
     pub fn get(&self, id: ConnectionId) -> Option<&T> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?.value.as_ref()
+        self.slots.get(id.slot as usize).filter(|slot| slot.is_of(id))?.value.as_ref()
     }
 
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
-        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?.value.as_mut()
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.is_of(id))?.value.as_mut()
     }
 
     pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.is_of(id))?;
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);

@@ -447,7 +447,7 @@ impl Replica {
             reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && (view.term == term || removed(Guard::ForwardInAnyTerm)) {
             Step::Admitted.pass(format_args!("{waiter:?}"));
-            self.batch.add(term, waiter, request);
+            self.batch.add(view.term, waiter, request);
         } else {
             reply::answer(waiter, reply::forwarded_too_late(self.leader()), &mut effects.net);
         }
@@ -570,7 +570,8 @@ impl Replica {
     }
 
     fn answer_reads(&mut self, effects: &mut Effects) {
-        let readable = self.waiting.take_readable(self.applied);
+        let readable_to = if removed(Guard::ReadBeforeApplied) { self.raft.view().commit } else { self.applied };
+        let readable = self.waiting.take_readable(readable_to);
         if readable.is_empty() {
             return;
         }
@@ -713,9 +714,13 @@ mod tests {
         let id = |id| NodeId::new(id).unwrap();
         let member = |number| Member { id: id(number), instance: None, address: "h:1".into() };
         let voters = vec![member(1), member(2), member(3)];
-        let bootstrap = Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] };
+        replica_of(Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] })
+    }
+
+    /// Node 1 of them.
+    fn replica_of(bootstrap: Members) -> Replica {
         let config = ReplicaConfig {
-            raft: Tuning::default().raft_config(id(1), InstanceId(1), bootstrap, 1),
+            raft: Tuning::default().raft_config(NodeId::new(1).unwrap(), InstanceId(1), bootstrap, 1),
             cluster_name: "test".to_string(),
             request_timeout: Duration::from_secs(5),
             forward_id_first: 1,
@@ -759,6 +764,42 @@ mod tests {
         };
         let leaders: Vec<_> = effects.net.iter().map(named).collect();
         assert_eq!(leaders, [(ErrorCode::NotLeader, two), (ErrorCode::Busy, two)]);
+    }
+
+    /// The only member of its cluster, elected.
+    fn leader_of_itself() -> Replica {
+        let id = NodeId::new(1).unwrap();
+        let voters = vec![Member { id, instance: None, address: "h:1".into() }];
+        let bootstrap = Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] };
+        let (mut replica, mut effects) = (replica_of(bootstrap), Effects::default());
+        replica.on_event(Moment::ZERO, ReplicaEvent::Tick, &mut effects);
+        replica.end_turn(Moment::ZERO, &mut effects);
+        while !effects.persists.is_empty() {
+            for persist in std::mem::take(&mut effects.persists) {
+                let seq = persist.seq;
+                replica.on_event(Moment::ZERO, ReplicaEvent::Persisted { seq }, &mut effects);
+            }
+            replica.end_turn(Moment::ZERO, &mut effects);
+        }
+        assert_eq!(replica.view().role, Role::Leader);
+        replica
+    }
+
+    /// It may have waited on its way while others led, and its client has gone on since.
+    #[test]
+    fn what_was_passed_on_for_another_term_is_refused_though_this_node_leads_again() {
+        let from = NodeId::new(2).unwrap();
+        for (term, taken) in [(Term(0), false), (Term(1), true), (Term(2), false)] {
+            let (mut replica, mut effects) = (leader_of_itself(), Effects::default());
+            assert_eq!(replica.view().term, Term(1));
+            let request = Request::Write(Operation::Delete { key: "k".into() });
+            let event = FromNet::Forwarded { from, id: 7, term, request };
+            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
+            replica.end_turn(Moment::ZERO, &mut effects);
+            let refused =
+                matches!(&effects.net[..], [NetEvent::ForwardReply { id: 7, reply, .. }] if reply.result.is_err());
+            assert_eq!((effects.persists.len(), refused), (usize::from(taken), !taken), "for {term}");
+        }
     }
 
     #[test]

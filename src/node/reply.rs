@@ -5,6 +5,7 @@
 use crate::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request};
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
 use crate::base::{NodeId, Space, Step};
+use crate::guard::{Guard, removed};
 use crate::kv;
 use crate::net::NetEvent;
 
@@ -65,6 +66,9 @@ fn revision_error(error: kv::RevisionError) -> Error {
 
 /// A write that was not answered in time.
 pub fn write_expired(leader: Option<Leader>) -> Reply {
+    if removed(Guard::ExpiredIsFailed) {
+        return read_expired(leader);
+    }
     let message = "the write was not confirmed in time and may still take effect; read the key to find out";
     Reply::refused(ErrorCode::OutcomeUnknown, message, leader)
 }

@@ -72,6 +72,7 @@ impl Durability {
     }
 
     pub fn on_persisted(&mut self, seq: PersistSeq) {
+        let seq = if removed(Guard::CompletionCoversAll) { self.last_seq } else { seq };
         while self.in_flight.front().is_some_and(|batch| batch.seq <= seq) {
             let batch = self.in_flight.pop_front().expect("there is a first batch");
             self.durable_index = self.durable_index.max(batch.end);

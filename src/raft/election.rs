@@ -85,10 +85,13 @@ impl Raft {
         }
         self.reset_election_deadline(now);
         let silence = self.describe_silence(now);
-        if self.may_campaign(now) {
-            self.start_pre_vote(now, silence, out);
-        } else {
+        if !self.may_campaign(now) {
             self.become_follower(now, self.hard_state.term, None, silence, out);
+        } else if removed(Guard::CampaignWithoutPreVote) {
+            self.leader = None;
+            self.start_vote(now, out);
+        } else {
+            self.start_pre_vote(now, silence, out);
         }
     }
 
@@ -130,6 +133,9 @@ impl Raft {
         let stamp = self.stamp();
         for peer in self.membership.voting_peers() {
             self.send_when_durable(now, LogIndex::ZERO, stamp.message(peer, body.clone()), out);
+        }
+        if removed(Guard::VoteRequestBeforeDurable) {
+            self.count_own_vote(now, out);
         }
     }
 
@@ -184,7 +190,9 @@ impl Raft {
         let is_sound = |grant: &&Grant| !grant.suspect || removed(Guard::SuspectVoteCounts);
         let sound = |member: &Member| granted(member).filter(is_sound).map(|_| ());
         quorum::reached(members, sound).is_some()
-            || self.has_every_vote(ballot) && members.voters.iter().any(|member| sound(member).is_some())
+            || self.has_every_vote(ballot)
+                && !removed(Guard::EveryVoteIgnored)
+                && (members.voters.iter().any(|member| sound(member).is_some()) || removed(Guard::NobodySoundElects))
     }
 
     /// How a won election was won. Votes of suspect nodes are needed only if what they lost leaves no sound majority;
@@ -215,6 +223,9 @@ impl Raft {
 
     /// Whether there is a leader that works, as far as this node can tell: then it helps nobody to replace it.
     fn hears_leader(&self, now: Moment) -> bool {
+        if removed(Guard::LeaderHeardIgnored) {
+            return false;
+        }
         match self.state {
             State::Leader(_) => true, // as long as it hears a majority, else it steps down
             _ => self.leader.is_some() && now.since(self.leader_heard_at) < self.config.election_timeout_min,
@@ -240,7 +251,11 @@ impl Raft {
             && (self.log.is_covered_by(last_index, last_term) || removed(Guard::VoteForShorterLog));
         let (log_is_empty, suspect) = (self.log.is_empty(), self.repair.is_suspect());
         let body = Body::PreVoteReply { proposed, granted, log_is_empty, suspect };
-        out.send.push(self.stamp().message(from, body));
+        let mut stamp = self.stamp();
+        if removed(Guard::PreVoteTermHidden) {
+            stamp.term = stamp.term.min(Term(proposed.0.saturating_sub(1)));
+        }
+        out.send.push(stamp.message(from, body));
     }
 
     pub(super) fn on_pre_vote_reply(

@@ -4,6 +4,7 @@
 
 use super::{Raft, State};
 use crate::base::{HardState, LogIndex, NodeId, Role, Term};
+use crate::guard::asserting;
 
 /// What a step is compared with.
 pub(super) struct Witness {
@@ -32,7 +33,7 @@ impl Witness {
 
 /// On one state.
 pub(super) fn check(raft: &Raft) {
-    if !cfg!(debug_assertions) {
+    if !cfg!(debug_assertions) || !asserting() {
         return;
     }
     check_log(raft);

@@ -271,7 +271,7 @@ impl Raft {
 
     /// Asks for what this node needs to be sound again: the next peer for what is missing, the leader for its log's end.
     pub(super) fn maybe_ask_for_repair(&mut self, now: Moment, out: &mut Outputs) {
-        if !self.repair.suspect || now < self.repair.ask_at {
+        if !self.repair.suspect || now < self.repair.ask_at || removed(Guard::MissingNotAskedFor) {
             return;
         }
         let wanted = self.repair.wanted();

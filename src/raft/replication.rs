@@ -14,6 +14,7 @@ use super::progress::{Mode, Progress};
 use super::reads::Reads;
 use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
 use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Member, Moment, NodeId, Space, Step, Term};
+use crate::guard::{Guard, removed};
 
 /// What only a leader has.
 pub(super) struct Leading {
@@ -170,13 +171,14 @@ impl Raft {
     fn why_step_down(&self, now: Moment) -> Option<String> {
         let State::Leader(leading) = &self.state else { return None };
         let stall = self.durability.oldest_in_flight(now);
-        if stall >= self.config.persist_stall {
+        if stall >= self.config.persist_stall && !removed(Guard::HungDiskLeads) {
             return Some(format!("its own disk has not answered for {} ms", stall.as_millis()));
         }
         let heard = |member: &Member| if member.id == self.config.id { Some(now) } else { leading.heard_at(member) };
         let heard = quorum::reached(self.membership.current(), heard);
         let silence = heard.map(|heard_at| now.since(heard_at));
         match silence {
+            _ if removed(Guard::MinorityLeads) => None,
             Some(silence) if silence < self.config.election_timeout_max => None,
             Some(silence) => Some(format!("no majority was heard for {} ms", silence.as_millis())),
             None => Some("less than a majority is the directories that the cluster knows".to_string()),

@@ -12,6 +12,7 @@ use crate::base::limits::{
     COMMAND_OPERATIONS_MAX, ENVELOPE_OPERATIONS_MAX, ENVELOPE_VERSION, KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::base::{Command, Envelope, Operation};
+use crate::guard::{Guard, removed};
 
 pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     let message = proto::Envelope {
@@ -82,7 +83,12 @@ fn command_from_proto(command: proto::Command) -> Result<Command, String> {
         sequence: command.sequence,
         principal: command.principal,
         auth_revision: command.auth_revision,
-        operations: command.operations.into_iter().map(operation_from_proto).collect::<Result<_, _>>()?,
+        operations: command
+            .operations
+            .into_iter()
+            .map(operation_from_proto)
+            .filter(|operation| operation.is_ok() || !removed(Guard::UnknownSkipped))
+            .collect::<Result<_, _>>()?,
     })
 }
 

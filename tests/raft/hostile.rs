@@ -93,6 +93,16 @@ fn a_commit_index_counts_only_as_far_as_this_leader_has_verified_the_log() {
     assert_eq!(state(&cluster, id(3)), (Term(2), LogIndex(3), LogIndex(1)));
 }
 
+/// No honest leader does. Going on would make two histories out of one.
+#[test]
+#[should_panic(expected = "two histories exist")]
+fn a_leader_that_contradicts_what_is_committed_stops_the_node() {
+    let mut cluster = formed(3);
+    cluster.run(std::time::Duration::from_millis(100), &Default::default());
+    assert_eq!(state(&cluster, id(2)), (Term(1), LogIndex(1), LogIndex(1)));
+    give(&mut cluster, message(3, 2, 2, append((0, 0), vec![entry(1, 2, EntryKind::Commands)], 0)));
+}
+
 #[test]
 fn a_vote_is_not_granted_to_a_shorter_log_even_after_a_pre_vote() {
     let mut cluster = formed(3);

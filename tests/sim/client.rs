@@ -17,6 +17,7 @@ use super::chance::Chance;
 use super::checkers::order::Order;
 use super::checkers::replies::revision_of;
 use super::checkers::{Verdict, Violation};
+use super::drills::Drill;
 use super::faults::Fault;
 use super::network::Brief;
 use super::plan::{MILLI, SECOND};
@@ -248,7 +249,8 @@ impl World {
         let pipelined_max = if is_live { 1 } else { self.plan.pipelined_max };
         if self.clients[who].asked.len() < pipelined_max && self.phase != Phase::Quiet && !self.clients[who].is_content
         {
-            self.ask(who, conn, is_live);
+            // What overtakes in that drill is one write another.
+            self.ask(who, conn, is_live || self.plan.drill == Some(Drill::LateForward));
         }
         let think = self.plan.think.draw(&mut self.clients[who].random);
         self.wake_client(who, think);

@@ -53,6 +53,7 @@ faults! {
     ReadFailed "read failed",
     Wiped "directory wiped",
     StartRefused "start refused for damage",
+    Drilled "drill carried out",
     ClientLost "client lost its connection",
 }
 

@@ -8,7 +8,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `plan`, `nemesis`, `faults` | what a seed has in store; what happens to the world; how often it did |
+//! | `plan`, `nemesis`, `drills`, `faults` | what a seed has in store; what happens to the world, by chance and on purpose; how often it did |
 //! | `world` | time, the order of events, the phases |
 //! | `node` | a node's actors around the production code |
 //! | `network`, `client` | links and connections as bytes; those who ask |
@@ -16,7 +16,7 @@
 //! | `damage` | what a disk may lose for good |
 //! | `checks`, `checkers` | what must be true, one property a file |
 //! | `trace` | what happened, as a hash and as text |
-//! | `runs`, `shrink` | one seed, or many; less of one that fails |
+//! | `runs`, `shrink`, `mutants` | one seed, or many; less of one that fails; seeds without a guard, to see who notices |
 //!
 //! As a test it runs a set number of seeds, each twice, and fails if one breaks a property, if two runs of one seed
 //! differ, or if a fault never fired. `tools/sim` runs one seed, or any number. What it does not do: sockets, threads
@@ -29,7 +29,9 @@ mod client;
 mod clock;
 mod damage;
 mod disk;
+mod drills;
 mod faults;
+mod mutants;
 mod nemesis;
 mod network;
 mod node;
@@ -52,16 +54,23 @@ fn main() -> ExitCode {
     let load = if arguments.iter().any(|argument| argument == "--busy") { Load::Busy } else { Load::Light };
     match Wanted::read(&arguments) {
         Ok(Wanted::One(seed, cuts)) => runs::one(seed, load, &cuts),
-        Ok(Wanted::Many { seeds, from, twice }) => runs::many(seeds, from, load, twice),
-        Ok(Wanted::Mutants { seeds, from }) => {
+        Ok(Wanted::Many { seeds, from, twice: false }) => runs::many(seeds, from, load, false),
+        Ok(Wanted::Many { seeds, from, twice: true }) => match runs::many(seeds, from, load, true) {
+            ExitCode::SUCCESS => mutants::sample(),
+            failed => failed,
+        },
+        Ok(Wanted::Mutants { seeds, from, starts }) => {
             let only = arguments.iter().position(|argument| argument == "--guard").map(|at| at + 1);
-            runs::mutants(only.and_then(|at| arguments.get(at)).map(String::as_str), seeds, from, load)
+            let only = only.and_then(|at| arguments.get(at)).cloned();
+            let asserting = !arguments.iter().any(|argument| argument == "--without-assertions");
+            mutants::run(&mutants::Wanted { only, starts, seeds, from, asserting, load })
         }
         Ok(Wanted::List) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!(
-                "{why}\nusage: sim [--seed S [--without FAULT,...] [--clients N] | [--mutants [--guard NAME]] --seeds N [--from S]] [--busy]"
+                "{why}\nusage: sim [--seed S [--without FAULT,...] [--clients N] | --seeds N [--from S]] [--busy]"
             );
+            eprintln!("       sim --mutants [--guard NAME] [--starts K] [--seeds N] [--from S] [--without-assertions]");
             ExitCode::FAILURE
         }
     }
@@ -74,10 +83,11 @@ enum Wanted {
         from: u64,
         twice: bool,
     },
-    /// Each guard is taken away in turn, and at most so many seeds are asked to notice.
+    /// Each guard is taken away in turn, and at most so many seeds are asked to notice, from each of so many starts.
     Mutants {
         seeds: u64,
         from: u64,
+        starts: u64,
     },
     /// What tools that list tests ask of every test program.
     List,
@@ -100,7 +110,8 @@ impl Wanted {
         }
         let from = number("--from")?.unwrap_or(0);
         if arguments.iter().any(|argument| argument == "--mutants") {
-            return Ok(Wanted::Mutants { seeds: number("--seeds")?.unwrap_or(100), from });
+            let (seeds, starts) = (number("--seeds")?.unwrap_or(400), number("--starts")?.unwrap_or(5).max(1));
+            return Ok(Wanted::Mutants { seeds, from, starts });
         }
         Ok(match number("--seeds")? {
             Some(seeds) => Wanted::Many { seeds, from, twice: false },

@@ -29,10 +29,10 @@ pub enum Healing {
     },
 }
 
-type Pairs = Vec<(usize, usize)>;
+pub type Pairs = Vec<(usize, usize)>;
 
 /// Both ways between the nodes of `left` and of `right`.
-fn across(left: &[usize], right: &[usize]) -> Pairs {
+pub fn across(left: &[usize], right: &[usize]) -> Pairs {
     left.iter().flat_map(|l| right.iter().flat_map(|r| [(*l, *r), (*r, *l)])).collect()
 }
 
@@ -204,10 +204,11 @@ impl World {
 
     /// Somewhere between the beginning of a write and its end, or of a start.
     pub fn on_shot(&mut self, at: usize) {
+        let in_drill = self.on_drill_shot(at);
         self.tally.count(Fault::KilledVoting);
         self.trace.note(self.now, at + 1, Kind::Kill, 1, format_args!("killed while it makes its vote durable"));
         self.kill(at);
-        if self.random.below(2) == 0 {
+        if in_drill || self.random.below(2) == 0 {
             self.nodes[at].disk.lose_power();
         }
         self.restart_after(at, MILLI / 10, 20 * MILLI);

@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    fn send_held(&mut self, from: usize, to: usize) {
+    pub fn send_held(&mut self, from: usize, to: usize) {
         let peer = self.nodes[to].id;
         let Some(id) = self.net(from).and_then(|net| net.links.get(&peer)?.wire) else { return };
         for frame in std::mem::take(&mut self.network.wires[id as usize].held) {

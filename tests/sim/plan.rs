@@ -9,6 +9,7 @@ use std::time::Duration;
 use raftkv::base::Random;
 
 use super::chance::{Chance, Delay, PerMillion};
+use super::drills::Drill;
 use super::world::Time;
 
 pub const MICRO: Time = 1_000;
@@ -154,10 +155,56 @@ pub struct Plan {
     pub dies_voting: PerMillion,
     pub damages: Damages,
     pub scrub_interval: Duration,
+    /// What is done on purpose, in place of what happens by chance.
+    pub drill: Option<Drill>,
 }
 
 impl Plan {
-    pub fn draw(random: &mut Random, load: Load) -> Plan {
+    /// One seed of five is a drill.
+    pub fn draw(seed: u64, random: &mut Random, load: Load) -> Plan {
+        let plan = Plan::draw_swarm(random, load);
+        let mut random = Random::new(seed ^ 0x6472_696c_6c73);
+        match random.below(5) {
+            0 => plan.for_drill(Drill::ALL[random.index(Drill::ALL.len())]),
+            _ => plan,
+        }
+    }
+
+    /// Nothing stands in the way of the drill, and clients never give it a rest.
+    fn for_drill(self, drill: Drill) -> Plan {
+        let ms = Duration::from_millis;
+        Plan {
+            nodes: drill.nodes(),
+            clients: 8,
+            // Where writes wait long, fewer: what all have under way at once, the search for an order has to try.
+            pipelined_max: if drill == Drill::LateForward { 12 } else { 4 },
+            think: Delay { low: 40 * MILLI, high: 160 * MILLI, tail_rate: 0, tail_high: 0 },
+            client_patience: 4 * SECOND,
+            heartbeat: ms(50),
+            election_timeout_min: ms(200),
+            election_timeout_max: ms(300),
+            persist_stall: ms(1500),
+            request_timeout: ms(3000),
+            requests_max: 1024,
+            network: NetworkPlan {
+                delay: Delay { low: 50 * MICRO, high: 500 * MICRO, tail_rate: 0, tail_high: 0 },
+                ..self.network.without_faults()
+            },
+            delays: Delays {
+                wake: Delay { low: 10 * MICRO, high: 100 * MICRO, tail_rate: 0, tail_high: 0 },
+                persist: Delay { low: MILLI, high: 4 * MILLI, tail_rate: 0, tail_high: 0 },
+                background: Delay { low: MILLI, high: 20 * MILLI, tail_rate: 0, tail_high: 0 },
+                start: Delay { low: MILLI, high: 2 * MILLI, tail_rate: 0, tail_high: 0 },
+            },
+            nemeses: Vec::new(),
+            dies_voting: 0,
+            damages: if drill == Drill::BlindPair { Damages::Many } else { Damages::None },
+            drill: Some(drill),
+            ..self
+        }
+    }
+
+    fn draw_swarm(random: &mut Random, load: Load) -> Plan {
         let nodes = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.index(13)];
         let heartbeat_ms = [50, 100, 150, 200][random.index(4)];
         let election_ms = heartbeat_ms * random.within(3, 5);
@@ -196,6 +243,7 @@ impl Plan {
             dies_voting: if nemeses.is_empty() { 0 } else { [0, 0, 50_000, 300_000][random.index(4)] },
             damages: if damages { draw_damages(random, nodes) } else { Damages::None },
             scrub_interval: Duration::from_millis(random.skewed(2000, 60_000)),
+            drill: None,
             nemeses,
         }
     }

@@ -6,8 +6,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use raftkv::guard::{self, Guard};
-
 use super::checkers::{Verdict, Violation};
 use super::faults::Tally;
 use super::plan::Load;
@@ -19,10 +17,13 @@ use super::world::World;
 const SHRUNK_MAX: usize = 3;
 
 /// What one run came to.
-struct Ran {
-    world: World,
-    verdict: Verdict,
+pub struct Ran {
+    pub world: World,
+    pub verdict: Verdict,
 }
+
+/// The property that production code sees to itself.
+pub const ASSERTIONS: &str = "no assertion fails";
 
 thread_local! {
     /// What the last panic of this thread said.
@@ -30,13 +31,13 @@ thread_local! {
 }
 
 /// Assertions of production code are caught: they fail the seed, not the simulator.
-fn keep_panics() {
+pub fn keep_panics() {
     std::panic::set_hook(Box::new(|panic| {
         PANIC.with(|kept| *kept.borrow_mut() = panic.to_string());
     }));
 }
 
-fn run(seed: u64, load: Load, readers: Readers) -> Ran {
+pub fn run(seed: u64, load: Load, readers: Readers) -> Ran {
     run_with_less(seed, load, readers, &Cuts::default())
 }
 
@@ -45,7 +46,7 @@ fn run_with_less(seed: u64, load: Load, readers: Readers, cuts: &Cuts) -> Ran {
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let verdict = ran.unwrap_or_else(|_| {
         let what = PANIC.with(|kept| kept.borrow().clone());
-        Err(Violation { property: "no assertion fails", what })
+        Err(Violation { property: ASSERTIONS, what })
     });
     Ran { world, verdict }
 }
@@ -75,41 +76,6 @@ struct Total {
     elections: u64,
     tally: Tally,
     hash: u64,
-}
-
-/// Takes each guard, or the `only` one, away in turn and counts how many seeds it takes until one notices.
-pub fn mutants(only: Option<&str>, seeds: u64, from: u64, load: Load) -> ExitCode {
-    keep_panics();
-    let is_wanted = |guard: &&Guard| only.is_none_or(|only| format!("{guard:?}") == only);
-    let guards: Vec<Guard> = guard::ALL.iter().filter(is_wanted).copied().collect();
-    let next = AtomicU64::new(0);
-    let missed = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(guard) = guards.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    guard::remove(Some(*guard));
-                    let caught = (from..from + seeds)
-                        .find_map(|seed| Some((seed, run(seed, load, Readers::None).verdict.err()?)));
-                    guard::remove(None);
-                    match caught {
-                        Some((seed, violation)) => {
-                            let (after, what) = (seed - from + 1, violation.to_string());
-                            let what: String = what.lines().next_back().unwrap_or_default().chars().take(150).collect();
-                            println!("{:<28} {after:>4} seeds  {}: {what}", format!("{guard:?}"), violation.property);
-                        }
-                        None => {
-                            missed.fetch_add(1, Ordering::Relaxed);
-                            println!("{:<28} MISSED by {seeds} seeds", format!("{guard:?}"));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let missed = missed.into_inner();
-    println!("{} of {} caught", guards.len() as u64 - missed, guards.len());
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs `seeds` seeds from `from` on. `twice`: each is run again, and must do the same.

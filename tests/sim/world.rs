@@ -17,11 +17,12 @@ use super::chance::Chance;
 use super::checkers::{Verdict, Violation, state};
 use super::checks::Checks;
 use super::client::{Client, Conn, Parcel};
+use super::drills::Course;
 use super::faults::{Fault, Tally};
 use super::nemesis::Healing;
 use super::network::{Network, WireId};
 use super::node::{Actor, Life, Node};
-use super::plan::{Damages, Load, MILLI, Plan, SAFETY_PHASE};
+use super::plan::{Damages, Load, MILLI, Plan, SAFETY_PHASE, SECOND};
 use super::shrink::Cuts;
 use super::trace::{Kind, Readers, Trace};
 
@@ -93,6 +94,15 @@ pub enum Event {
         wake: u64,
     },
     Nemesis,
+    /// The next stage of the drill.
+    Drill {
+        turn: u64,
+    },
+    /// The node's clock jumps.
+    Hurry {
+        at: usize,
+        by: Time,
+    },
     Heal(Box<Healing>),
     FaultsEnd,
     Converged,
@@ -175,6 +185,7 @@ pub struct World {
     pub trace: Trace,
     pub tally: Tally,
     pub phase: Phase,
+    pub course: Course,
     pub faults_are_on: bool,
     /// In the liveness phase: the nodes without faults.
     pub majority: Vec<usize>,
@@ -191,7 +202,7 @@ impl World {
     /// What the seed has in store, but for what is cut.
     pub fn new(seed: u64, load: Load, readers: Readers, cuts: &Cuts) -> World {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d);
-        let mut plan = Plan::draw(&mut random.split(), load);
+        let mut plan = Plan::draw(seed, &mut random.split(), load);
         cuts.apply(&mut plan);
         let queue = Queue { heap: BinaryHeap::new(), random: random.split(), number: 0 };
         let nodes: Vec<Node> = (0..plan.nodes).map(|at| Node::new(at, &mut random)).collect();
@@ -209,6 +220,7 @@ impl World {
             trace: Trace::new(readers),
             tally: Tally::default(),
             phase: Phase::Safety,
+            course: Course::default(),
             faults_are_on: true,
             majority: Vec::new(),
             majority_was_damaged: false,
@@ -252,6 +264,9 @@ impl World {
         }
         if !self.plan.nemeses.is_empty() {
             self.schedule(self.plan.nemesis_every, Event::Nemesis);
+        }
+        if self.plan.drill.is_some() {
+            self.schedule(SECOND, Event::Drill { turn: 0 });
         }
         self.schedule(SAFETY_PHASE, Event::FaultsEnd);
         while self.phase != Phase::Over {
@@ -306,6 +321,14 @@ impl World {
                 Ok(())
             }
             Event::Nemesis => self.on_nemesis(),
+            Event::Drill { turn } => {
+                self.on_drill(turn);
+                Ok(())
+            }
+            Event::Hurry { at, by } => {
+                self.on_hurry(at, by);
+                Ok(())
+            }
             Event::Heal(healing) => self.on_heal(*healing),
             Event::FaultsEnd => self.end_faults(),
             Event::Converged => self.check_converged(),
@@ -317,6 +340,7 @@ impl World {
     /// Faults end for a majority of sound nodes; the others are gone.
     fn end_faults(&mut self) -> Verdict {
         self.faults_are_on = false;
+        self.course = Course::default();
         self.phase = Phase::Liveness;
         // The one that anything may happen to may rightly refuse to start, later too.
         let is_given_up = |at: usize| self.plan.damages == Damages::One(at) && self.nodes[at].is_damaged;

@@ -44,9 +44,11 @@ fn fail_everywhere(operation: DiskOperation, fail: impl Fn(&MemoryDisk, u64)) {
     for nth in 1.. {
         assert!(nth < 500, "it never ends");
         let (disk, mut model) = (base.fork(), base_model.clone());
+        let before = disk.performed(operation);
         fail(&disk, nth);
         let what = format!("{operation:?} {nth}");
         let Some(possible) = live(&disk, &mut model, &what) else {
+            assert!(disk.performed(operation) - before < nth, "{what} failed, and nobody took notice");
             assert!(nth > 1 || operation == DiskOperation::Remove, "{operation:?} never happened");
             return;
         };

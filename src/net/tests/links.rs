@@ -307,6 +307,21 @@ fn a_peer_that_reads_nothing_loses_the_link_and_delays_nobody() {
     one.link_up();
 }
 
+/// Its queue has room for much more.
+#[test]
+fn a_peer_that_takes_nothing_for_too_long_loses_the_link() {
+    let limits =
+        NetLimits { link_queue_bytes_max: 1_000_000_000, link_write_deadline: Duration::from_millis(300), ..quick() };
+    let [one, two] = pair([limits, NetLimits { peer_credit_bytes_max: 0, ..quick() }], |_| {});
+    one.link_up();
+    two.link_up();
+    let mut events: Vec<NetEvent> = (0..200).map(|_| NetEvent::Send { message: append(1, 2, 200_000) }).collect();
+    one.mailbox.send(&mut events);
+    one.link_down("it takes nothing of what is sent to it");
+    one.assert_alive();
+    one.link_up();
+}
+
 #[test]
 fn clients_never_keep_a_peer_out_and_are_refused_in_the_room_for_peers() {
     let node = alone_with_peers(NetLimits { connections_max: 2, ..quick() });

@@ -160,6 +160,29 @@ fn a_token_that_is_used_again_within_one_batch_of_events_belongs_to_its_new_owne
     assert_eq!(next.line(), "PONG");
 }
 
+/// Its input has ended, so nothing is read that would tell; the answer is written to nobody.
+#[test]
+fn an_answer_to_a_client_that_is_gone_ends_its_connection_and_nothing_else() {
+    let mut node = Stepped::start(NetLimits::default());
+    let mut client = Client::connect(node.address);
+    client.write("GET a\n");
+    client.end();
+    let origin = node.next_request();
+    let has_ended = |node: &Stepped| {
+        let connection = node.net.connections.get(origin.connection).expect("it waits for its answer");
+        matches!(&connection.role, connection::Role::Client(session) if session.input_ended())
+    };
+    while !has_ended(&node) {
+        node.net.turn().unwrap();
+    }
+    socket2::SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    node.mailbox.send(&mut vec![NetEvent::Reply { origin, reply: value(&"to nobody".into()) }]);
+    node.net.turn().unwrap();
+    assert_eq!(node.net.counters().closed(CloseReason::Broken), 1);
+    node.turn_with_heartbeat(1);
+}
+
 #[test]
 fn what_a_peer_sent_is_read_before_clients_who_are_read_in_turns() {
     let turn = 4 * 1024;

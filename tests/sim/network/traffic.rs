@@ -93,7 +93,7 @@ impl World {
         let is_blocked = self.network.is_blocked(from, to);
         let mut due = self.now + self.plan.network.delay.draw(&mut self.random);
         if !is_consensus(&frame) {
-            if is_blocked {
+            if is_blocked || self.course.holds(from, to) {
                 return self.network.wires[id as usize].held.push_back(frame);
             }
             due = due.max(last_due + 1);

@@ -34,7 +34,8 @@ impl World {
         let (id, seen) = (replica.id(), running.seen);
         let applied = replica.applied();
         running.seen = Seen { role: view.role, term: view.term, commit: view.commit, applied };
-        if view.role == Role::Leader && (seen.role, seen.term) != (Role::Leader, view.term) {
+        let is_elected = view.role == Role::Leader && (seen.role, seen.term) != (Role::Leader, view.term);
+        if is_elected {
             self.trace.note(self.now, at + 1, Kind::Lead, view.term.0, format_args!("term {}", view.term));
             self.checks.leaders.on_leader(id, view.term)?;
             let term_at = |index| replica.term_at(index);
@@ -52,6 +53,10 @@ impl World {
             let keys = self.keys.iter().map(|key| &key[..]);
             self.checks.states.on_applied(id, applied, state::digest(replica.store(), keys))?;
         }
-        memory::on_log(id, replica.log_bytes(), self.plan.log_memory_bytes_max)
+        memory::on_log(id, replica.log_bytes(), self.plan.log_memory_bytes_max)?;
+        if is_elected {
+            self.on_drill_leader(at);
+        }
+        Ok(())
     }
 }

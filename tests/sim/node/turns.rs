@@ -96,6 +96,7 @@ impl World {
 
     pub(super) fn run_wal(&mut self, at: usize) -> Verdict {
         let (now, disk_due) = (self.now, self.nodes[at].stalled_until.max(self.now));
+        let last_act = self.dies_voting_in_drill(at);
         let Some((actors, _)) = self.turn(at, Actor::Wal) else { return Ok(()) };
         match actors.wal_busy_until {
             Some(until) if until > now => return Ok(()),
@@ -118,11 +119,13 @@ impl World {
             actors.wal.before_sleep(&mut exits);
             return Ok(());
         }
-        let until = disk_due + persist.draw(exits.random);
-        actors.wal_busy_until = Some(until);
         let votes = |persist: &Persist| persist.hard_state.is_some_and(|state| state.vote.is_some());
-        let is_target = dies_voting > 0 && actors.wal.persists().iter().any(votes);
-        if is_target && self.faults_are_on && self.random.happens(dies_voting) {
+        let is_vote = actors.wal.persists().iter().any(votes);
+        let last_act = last_act.filter(|_| is_vote);
+        let until = disk_due + persist.draw(exits.random) + last_act.unwrap_or_default();
+        actors.wal_busy_until = Some(until);
+        let is_shot = is_vote && dies_voting > 0 && self.faults_are_on && self.random.happens(dies_voting);
+        if is_shot || last_act.is_some() {
             let (due, epoch) = (self.random.within(now, until), self.nodes[at].epoch);
             self.schedule_at(due, Event::Shot { at, epoch });
         }
