@@ -69,6 +69,8 @@ fn the_table_of_limits_is_the_limits() {
         ("log entries in memory", bytes(limits::LOG_MEMORY_BYTES_MAX as u64)),
         ("free on the file system", bytes(limits::DISK_LOW_WATER_BYTES)),
     ];
+    let needed = format!("a segment: {}", bytes(limits::DISK_LOW_WATER_BYTES + limits::SEGMENT_BYTES));
+    assert!(README.contains(&needed), "not {needed:?}");
     for (what, limit) in &expected {
         let row = rows.iter().find(|row| row[0] == *what).unwrap_or_else(|| panic!("no row {what:?}"));
         assert!(row[1].starts_with(limit), "{what}: the README says {:?}, the program {limit:?}", row[1]);

@@ -161,7 +161,7 @@ pub struct ScrubStatus {
     /// Of the pass under way; equal when there is none.
     pub bytes_done: u64,
     pub bytes_total: u64,
-    /// Places that were found damaged since the node started.
+    /// Places that were found damaged since the node started, by the start itself too.
     pub damaged: u64,
 }
 
@@ -169,7 +169,7 @@ pub struct ScrubStatus {
 pub struct PeerStatus {
     pub id: NodeId,
     pub address: Arc<str>,
-    /// Empty when the link to the peer is up; otherwise why it is not.
+    /// Empty when the peer is heard; otherwise why it is not. Silence on a link that is up is the leader's to notice.
     pub down_because: String,
     /// What the leader knows to be durable there; `None` when the answering node does not lead.
     pub matched: Option<LogIndex>,

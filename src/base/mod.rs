@@ -14,6 +14,7 @@ pub mod random;
 pub mod role;
 pub mod space;
 pub mod steps;
+pub mod words;
 
 pub use address::is_same_address;
 pub use entry::{Command, Entry, EntryKind, Envelope, HardState, Operation};
@@ -22,5 +23,6 @@ pub use members::{Member, Members};
 pub use moment::Moment;
 pub use random::Random;
 pub use role::Role;
-pub use space::Space;
+pub use space::{Shortage, Space};
 pub use steps::Step;
+pub use words::{counted, mebibytes};

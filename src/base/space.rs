@@ -11,6 +11,15 @@ pub enum Space {
     Exhausted,
 }
 
+/// Why a node can't make what its log needs next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// There is no room; otherwise something else is wrong, and room would not help.
+    pub is_full: bool,
+    /// As a part of a sentence.
+    pub what: String,
+}
+
 impl Space {
     pub fn from_number(number: u32) -> Option<Space> {
         [Space::Plenty, Space::Low, Space::Exhausted].into_iter().find(|space| *space as u32 == number)

@@ -12,7 +12,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, file_error};
@@ -32,6 +32,8 @@ pub struct DataDir {
     disk: Arc<dyn Disk>,
     identity: Identity,
     warning: Option<String>,
+    /// Where it is, if that is a place in a file system.
+    path: Option<PathBuf>,
     _lock: Option<File>,
 }
 
@@ -39,11 +41,23 @@ impl DataDir {
     /// Opens the directory at `path`, or makes it, parents too.
     pub fn open(path: &Path, wanted: &Wanted) -> Result<DataDir, OpenError> {
         DataDir::open_path(path, wanted).map_err(|error| match error {
-            OpenError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => OpenError::Configuration(
-                format!("{error}; run the node as the directory's owner, or give it another data directory"),
-            ),
+            OpenError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // Where there is one, another would be another instance, whose vote never counts.
+                let way_out = match path.is_dir() {
+                    true => "run the node as the directory's owner",
+                    false => "run the node as a user who may make it, or name a directory elsewhere",
+                };
+                OpenError::Configuration(format!("{error}; {way_out}"))
+            }
             other => other,
         })
+    }
+
+    /// Whether a node runs on the directory at `path`.
+    pub fn is_in_use(path: &Path) -> bool {
+        let Ok(file) = File::open(path.join(LOCK_FILE)) else { return false };
+        let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared);
+        locked == Err(rustix::io::Errno::WOULDBLOCK)
     }
 
     fn open_path(path: &Path, wanted: &Wanted) -> Result<DataDir, OpenError> {
@@ -53,18 +67,23 @@ impl DataDir {
         let disk = RealDisk::open(path)?;
         let identity = Identity::open(&disk, wanted, InstanceId(random_u128()?));
         let identity = identity.map_err(|error| error.in_directory(path))?;
-        Ok(DataDir { disk: Arc::new(disk), identity, warning, _lock: Some(lock) })
+        Ok(DataDir { disk: Arc::new(disk), identity, warning, path: Some(path.to_path_buf()), _lock: Some(lock) })
     }
 
     /// The same on any disk, without a lock. `fresh` becomes the instance id if there is none yet.
     pub fn on(disk: Arc<dyn Disk>, wanted: &Wanted, fresh: InstanceId) -> Result<DataDir, OpenError> {
         let identity = Identity::open(&*disk, wanted, fresh)?;
-        Ok(DataDir { disk, identity, warning: None, _lock: None })
+        Ok(DataDir { disk, identity, warning: None, path: None, _lock: None })
     }
 
     /// What the operator should know about it, once the node has said who it is.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
+    }
+
+    /// `None`: on a disk that is in no file system.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     pub fn instance(&self) -> InstanceId {

@@ -68,7 +68,7 @@ pub use error::{Damage, OpenError, WalError};
 pub use memory::{Crash, DiskOperation, Fate, HeldSyncs, MemoryDisk, NameTable};
 pub use reader::LogReader;
 pub use real::RealDisk;
-pub use recovery::{Cut, RecoveryReport};
+pub use recovery::{Cut, ReadSoFar, RecoveryReport};
 pub use repair::{Offered, RepairProgress, Repairer};
 pub use scrub::{Scrub, ScrubStep};
 pub use segment::{Pace, PreparedSegment, SegmentJob};

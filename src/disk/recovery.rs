@@ -23,7 +23,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, is_full};
 use super::error::{Damage, OpenError};
 use super::map::{DamagedBatch, LogMap};
 use super::mark::{Mark, MarkedPlace};
@@ -39,7 +39,8 @@ use super::segment::{
 use super::slots::{SlotsFound, TERM_FILE, TermSlots};
 use super::wal::WalSettings;
 use super::walk::{LogEnd, Step, Walk};
-use crate::base::{ClusterId, LogIndex, Term};
+use crate::base::limits::DISK_LOW_WATER_BYTES;
+use crate::base::{ClusterId, LogIndex, Term, mebibytes};
 use crate::guard::{Guard, removed};
 use crate::raft::{self, LogTail, Recovered};
 
@@ -100,17 +101,28 @@ pub(super) struct Recovery {
     pub report: RecoveryReport,
 }
 
+/// How far the reading of a log is, at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadSoFar {
+    /// Segments that were begun, and how many there are.
+    pub segment: u64,
+    pub segments: u64,
+    /// The last entry that was read.
+    pub index: LogIndex,
+}
+
 pub(super) fn recover(
     disk: &Arc<dyn Disk>,
     settings: &WalSettings,
     cluster: Option<ClusterId>,
+    progress: &mut dyn FnMut(ReadSoFar),
 ) -> Result<Recovery, OpenError> {
     let names = Names::list(&**disk)?;
     let slots = SlotsFound::read(&**disk)?;
     let mark = Mark::read(&**disk)?;
     match (names.sequences.last(), slots) {
         (Some(last), Some(slots)) => {
-            let judged = Judged::read(disk, *last, &slots, mark, settings)?;
+            let judged = Judged::read(disk, *last, &slots, mark, settings, progress)?;
             judged.check(&slots, cluster)?;
             judged.settle(&**disk, names, slots, settings)
         }
@@ -145,7 +157,10 @@ impl Names {
             } else if name.ends_with(".new") {
                 names.unfinished.push(format!("{WAL_DIR}/{name}"));
             } else {
-                return Err(Damage::new(format!("{WAL_DIR}/{name}"), "no file of this name belongs to a log").into());
+                return Err(OpenError::Configuration(format!(
+                    "{WAL_DIR}/{name} is no file of a log: remove it if you put it there; if you did not, it may be a part \
+                     of the log that has lost its name: then leave the directory as it is"
+                )));
             }
         }
         for (expected, found) in (FIRST_SEQUENCE..).zip(&names.sequences) {
@@ -190,7 +205,8 @@ fn create(disk: &dyn Disk, names: &Names, settings: &WalSettings) -> io::Result<
     let slots = TermSlots::create(disk)?;
     disk.create_dir(WAL_DIR)?;
     disk.sync_dir("")?;
-    let active = prepare_at_once(disk, FIRST_SEQUENCE, settings.segment_bytes)?;
+    let active = prepare_at_once(disk, FIRST_SEQUENCE, settings.segment_bytes);
+    let active = active.map_err(|error| if is_full(&error) { too_small(&error, settings) } else { error })?;
     Ok(Recovery {
         slots,
         active,
@@ -203,6 +219,17 @@ fn create(disk: &dyn Disk, names: &Names, settings: &WalSettings) -> io::Result<
         recovered: Recovered::default(),
         report: RecoveryReport { created: true, segments: 1, ..RecoveryReport::default() },
     })
+}
+
+/// What a new log needs: nothing in it can be written without a first segment.
+fn too_small(error: &io::Error, settings: &WalSettings) -> io::Error {
+    let (segment, spare) = (settings.segment_bytes, DISK_LOW_WATER_BYTES);
+    let (first, further) = (mebibytes(segment), mebibytes(segment + spare));
+    let message = format!(
+        "{error}; a new log begins with a segment of {first}, and needs {further} free for each one after it: make room, \
+         give the node a directory on a larger file system, or choose smaller segments (--segment-mib)"
+    );
+    io::Error::new(error.kind(), message)
 }
 
 // ---- reading and judging ---------------------------------------------------------------------------------------
@@ -229,10 +256,12 @@ impl Judged {
         slots: &SlotsFound,
         mark: Option<Mark>,
         settings: &WalSettings,
+        progress: &mut dyn FnMut(ReadSoFar),
     ) -> Result<Judged, OpenError> {
         let mut walk = Walk::new(disk.clone(), last, None);
         let mut replay = Replay::new(settings.log_memory_bytes_max);
-        let end = read_log(&mut walk, &mut replay).map_err(|error| with_index(error, &replay))?;
+        let mut report = |segment, index| progress(ReadSoFar { segment, segments: last, index });
+        let end = read_log(&mut walk, &mut replay, &mut report).map_err(|error| with_index(error, &replay))?;
         let at = walk.at();
         let active = Segment::open(&**disk, at.segment)?;
         let mut waiting = Vec::new();
@@ -288,9 +317,10 @@ impl Judged {
     }
 }
 
-fn read_log(walk: &mut Walk, replay: &mut Replay) -> Result<LogEnd, OpenError> {
+fn read_log(walk: &mut Walk, replay: &mut Replay, report: &mut dyn FnMut(u64, LogIndex)) -> Result<LogEnd, OpenError> {
     loop {
         let at = walk.at();
+        report(at.segment, replay.map.last());
         match walk.next()? {
             Step::Batch(batch) => replay.take(batch).map_err(|bad| Damage {
                 index: Some(bad.index),
@@ -393,7 +423,10 @@ impl Judged {
         let at =
             |dirt: &Dirt| format!("{}, byte {}: {}", segment_name(dirt.place.segment), dirt.place.offset, dirt.what);
         let headers = self.walk.headers.iter().filter_map(|segment| {
-            segment.header_damage.as_ref().map(|what| format!("{}, byte 0: {what}; it was remade", segment.name()))
+            segment
+                .header_damage
+                .as_ref()
+                .map(|what| format!("{}, byte 0: {what}; it was remade, and no entry was in it", segment.name()))
         });
         let litter = self.walk.litter.iter().map(|(_, dirt)| format!("{}; it was zeroed", at(dirt)));
         let batches = self.replay.map.damaged().values().map(repair::describe);
@@ -517,4 +550,76 @@ fn settle_waiting(
         segment.file.sync_data()?;
     }
     Ok(waiting.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{MemoryDisk, Wal};
+    use super::*;
+    use crate::base::{Entry, EntryKind, HardState, PersistSeq};
+    use crate::raft::Persist;
+
+    fn settings() -> WalSettings {
+        WalSettings { segment_bytes: 32 * 1024, entry_bytes_max: 4096, ..WalSettings::default() }
+    }
+
+    fn refusal(disk: &MemoryDisk) -> OpenError {
+        Wal::open(disk.attach(), settings(), None).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn a_new_log_on_a_disk_that_is_too_small_says_how_much_it_needs() {
+        let disk = MemoryDisk::new();
+        disk.set_capacity(20 * 1024);
+        let error = refusal(&disk);
+        assert!(matches!(&error, OpenError::Io(error) if is_full(error)), "{error}");
+        for said in ["begins with a segment of less than 0.1 MiB", "16 MiB free", "--segment-mib"] {
+            assert!(error.to_string().contains(said), "{said:?} is missing: {error}");
+        }
+        disk.set_capacity(u64::MAX);
+        assert!(Wal::open(disk.attach(), settings(), None).is_ok(), "what the first try left is in the way");
+    }
+
+    #[test]
+    fn a_stray_file_beside_the_log_is_to_be_removed_and_no_damage() {
+        let disk = MemoryDisk::new();
+        Wal::open(disk.attach(), settings(), None).unwrap();
+        disk.attach().create("wal/notes.txt").unwrap();
+        let OpenError::Configuration(sentence) = refusal(&disk) else { panic!("it is taken for damage") };
+        assert!(sentence.contains("wal/notes.txt") && sentence.contains("remove it if you put it there"), "{sentence}");
+        disk.attach().remove("wal/notes.txt").unwrap();
+        assert!(Wal::open(disk.attach(), settings(), None).is_ok());
+    }
+
+    #[test]
+    fn whoever_opens_a_log_is_told_how_far_it_was_read() {
+        let disk = MemoryDisk::new();
+        let mut opened = Wal::open(disk.attach(), settings(), None).unwrap();
+        for index in 1..=12 {
+            let data = vec![7; 4000].into();
+            let entry = Entry { index: LogIndex(index), term: Term(1), kind: EntryKind::Commands, data };
+            let hard_state = Some(HardState { term: Term(1), vote: None });
+            let persist = Persist { seq: PersistSeq(index), hard_state, entries: vec![entry], messages: Vec::new() };
+            opened.wal.persist(&[persist]).unwrap();
+        }
+        let mut read = Vec::new();
+        Wal::open_slowly(disk.attach(), settings(), None, &mut |so_far| read.push(so_far)).unwrap();
+        assert_eq!(read.len(), 13, "once for each batch, and at the end");
+        let segments = read[0].segments;
+        assert!(segments > 1);
+        let last = ReadSoFar { segment: segments, segments, index: LogIndex(12) };
+        assert_eq!((read[0].segment, read[0].index, read[12]), (1, LogIndex::ZERO, last));
+    }
+
+    /// So that the log does not say that entries are lost where none are.
+    #[test]
+    fn a_damaged_header_of_a_segment_loses_no_entry_and_is_told_as_that() {
+        let disk = MemoryDisk::new();
+        Wal::open(disk.attach(), settings(), None).unwrap();
+        disk.alter(&segment_name(FIRST_SEQUENCE), 3, b"X");
+        let opened = Wal::open(disk.attach(), settings(), None).unwrap();
+        let [damaged] = &opened.report.damaged[..] else { panic!("{:?}", opened.report) };
+        assert!(damaged.contains("header") && damaged.contains("it was remade, and no entry was in it"), "{damaged}");
+        assert!(opened.recovered.damage.suspect && opened.recovered.damage.missing.is_empty());
+    }
 }

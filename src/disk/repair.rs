@@ -195,7 +195,7 @@ pub(super) fn describe(batch: &DamagedBatch) -> String {
         (count, Some(first), Some(last)) => {
             format!("{count} entries are missing, from {} to {}", first.index, last.index)
         }
-        _ => "nothing is missing".into(),
+        _ => "every entry that counts is sound, and it is made whole again".into(),
     };
     format!(
         "{}, byte {}: batch {}, with entries {} to {} of term {}, is damaged; {missing}",

@@ -21,6 +21,7 @@ use super::disk::{Disk, DiskFile, folder_of};
 use super::error::{Damage, OpenError};
 use super::sector::{BLOCK_BYTES, SECTOR_BYTES, be_u32, be_u64, is_zero};
 use crate::base::limits::{DATA_FORMAT_VERSION, DISK_LOW_WATER_BYTES, SEGMENT_BYTES_MAX};
+use crate::base::mebibytes;
 use crate::guard::{Guard, removed};
 
 pub(super) const WAL_DIR: &str = "wal";
@@ -204,7 +205,9 @@ pub(super) fn check_room(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
     if free >= needed {
         return Ok(());
     }
-    let message = format!("the file system has {free} bytes free, and a segment is made ahead from {needed} on");
+    let (free, needed) = (mebibytes(free), mebibytes(needed));
+    let message =
+        format!("the file system has {free} free, and {needed} are needed before another log segment is made");
     Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 

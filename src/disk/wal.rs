@@ -38,7 +38,7 @@ use super::record::{
     BATCH_HEADER_BYTES, BatchEncoder, BatchHeader, RECORD_HEADER_BYTES, RecordRef, Run, Written, extent_of,
     payload_fitting, record_bytes,
 };
-use super::recovery::{self, RecoveryReport};
+use super::recovery::{self, ReadSoFar, RecoveryReport};
 use super::repair::Repairer;
 use super::sector::{BLOCK_BYTES, Place, Stamp};
 use super::segment::{
@@ -140,8 +140,18 @@ impl Wal {
     /// Recovers the log, or makes a new one in an empty directory. `cluster` is what the directory's identity says;
     /// once it is known, an empty log means that the log was removed.
     pub fn open(disk: Arc<dyn Disk>, settings: WalSettings, cluster: Option<ClusterId>) -> Result<Opened, OpenError> {
+        Wal::open_slowly(disk, settings, cluster, &mut |_| {})
+    }
+
+    /// The same; `progress` is told of each batch that is read. A long log takes a while.
+    pub fn open_slowly(
+        disk: Arc<dyn Disk>,
+        settings: WalSettings,
+        cluster: Option<ClusterId>,
+        progress: &mut dyn FnMut(ReadSoFar),
+    ) -> Result<Opened, OpenError> {
         settings.check()?;
-        let found = recovery::recover(&disk, &settings, cluster)?;
+        let found = recovery::recover(&disk, &settings, cluster, progress)?;
         let taken = found.map.clone();
         let map = Arc::new(Mutex::new(found.map));
         let reader = LogReader::new(disk.clone(), map.clone());

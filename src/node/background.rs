@@ -2,13 +2,14 @@
 //! applying after a start, records what a directory learns about its cluster, scrubs the log, and writes back what a
 //! damaged disk has lost.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::limits::FETCH_BYTES_MAX;
-use crate::base::{ClusterId, Entry, LogIndex, Moment};
+use crate::base::{ClusterId, Entry, LogIndex, Moment, Shortage, counted};
 use crate::disk::{DataDir, Disk, LogReader, Offered, OpenError, Pace, Repairer, SegmentJob, is_full};
 use crate::raft::Fetch;
 
@@ -51,6 +52,8 @@ pub struct Background {
     pace: Pace,
     /// A segment that could not be made, and when it is tried again.
     postponed: Option<(SegmentJob, Moment)>,
+    /// Why, as consensus was told last.
+    shortage: Option<Shortage>,
     /// A cluster that could not be recorded for want of room, and when it is tried again.
     unrecorded: Option<(ClusterId, Moment)>,
 }
@@ -64,8 +67,17 @@ impl Background {
         scrubbing: Scrubbing,
         pace: Pace,
     ) -> Background {
-        let (postponed, unrecorded) = (None, None);
-        Background { disk: data_dir.disk(), data_dir, reader, repairer, scrubbing, pace, postponed, unrecorded }
+        Background {
+            disk: data_dir.disk(),
+            data_dir,
+            reader,
+            repairer,
+            scrubbing,
+            pace,
+            postponed: None,
+            shortage: None,
+            unrecorded: None,
+        }
     }
 
     /// `Err`: the node can't go on.
@@ -114,7 +126,7 @@ impl Background {
     fn fetch(&mut self, now: Moment, lo: LogIndex, hi: LogIndex, exits: &mut impl Exits) {
         let entries = self.reader.read(lo, hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
             log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
-            if error.kind() == std::io::ErrorKind::InvalidData {
+            if error.kind() == io::ErrorKind::InvalidData {
                 self.scrubbing.on_unreadable(now);
             }
             Vec::new()
@@ -133,7 +145,7 @@ impl Background {
             }
         }
         if !done.is_empty() {
-            log::info!("{} lost log entries are on the disk again", done.len());
+            log::info!("on the disk again: {}", counted(done.len() as u64, "lost log entry", "lost log entries"));
         }
         exits.to_consensus(ConsensusEvent::Repaired { done, refused });
         Ok(())
@@ -151,12 +163,36 @@ impl Background {
     /// succeeds, or the wal makes the segment itself; meanwhile the wal says what may still be asked for.
     fn prepare(&mut self, now: Moment, job: SegmentJob, exits: &mut impl Exits) {
         match job.run(&*self.disk, self.pace) {
-            Ok(segment) => exits.to_wal(WalEvent::SegmentPrepared { segment }),
+            Ok(segment) => {
+                self.tell(None, exits);
+                exits.to_wal(WalEvent::SegmentPrepared { segment });
+            }
             Err(error) => {
-                log::warn!("a log segment can't be prepared, and those that are will be full: {error}; make room");
+                let shortage = self.shortage(&error);
+                let way_out = if shortage.is_full { "make room" } else { "mend that" };
+                let what = &shortage.what;
+                log::warn!("a log segment can't be prepared, and those that are will be full: {what}; {way_out}");
+                self.tell(Some(shortage), exits);
                 self.postponed = Some((job, now + FULL_RETRY));
                 exits.to_wal(WalEvent::NoRoom);
             }
+        }
+    }
+
+    /// Room helps against a full disk only; everything else is as the system says.
+    fn shortage(&self, error: &io::Error) -> Shortage {
+        let is_full = is_full(error);
+        let what = match self.data_dir.path().filter(|_| is_full) {
+            Some(path) => format!("data directory {}: {error}", path.display()),
+            None => error.to_string(),
+        };
+        Shortage { is_full, what }
+    }
+
+    fn tell(&mut self, shortage: Option<Shortage>, exits: &mut impl Exits) {
+        if shortage != self.shortage {
+            self.shortage = shortage;
+            exits.to_consensus(ConsensusEvent::Shortage(self.shortage.clone()));
         }
     }
 }
@@ -191,6 +227,65 @@ impl BackgroundLoop {
             Ok(event) => Some(Some(event)),
             Err(RecvTimeoutError::Timeout) => Some(None),
             Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{InstanceId, NodeId};
+    use crate::disk::{DiskOperation, MemoryDisk, Wal, WalSettings, Wanted};
+    use crate::net::NetEvent;
+
+    #[derive(Default)]
+    struct Told(Vec<Option<Shortage>>);
+
+    impl Exits for Told {
+        fn to_consensus(&mut self, event: ConsensusEvent) {
+            if let ConsensusEvent::Shortage(shortage) = event {
+                self.0.push(shortage);
+            }
+        }
+        fn to_wal(&mut self, _: WalEvent) {}
+        fn to_background(&mut self, _: BackgroundEvent) {}
+        fn to_net(&mut self, _: &mut Vec<NetEvent>) {}
+    }
+
+    /// What consensus hears when a segment can't be made, twice, and then can.
+    fn told(is_full: bool) -> Vec<Option<Shortage>> {
+        let memory = MemoryDisk::new();
+        let wanted = Wanted { node: NodeId::new(1).unwrap(), cluster_name: "test".to_string() };
+        let data_dir = DataDir::on(memory.attach(), &wanted, InstanceId(1)).unwrap();
+        let settings = WalSettings { segment_bytes: 32 * 1024, entry_bytes_max: 4096, ..WalSettings::default() };
+        let mut opened = Wal::open(data_dir.disk(), settings, None).unwrap();
+        let job = opened.wal.wants_segment().expect("none is ready");
+        let scrubbing = Scrubbing::new(None, Moment::ZERO);
+        let mut background = Background::new(data_dir, opened.reader, opened.repairer, scrubbing, Pace::AtOnce);
+        let (mut told, mut now) = (Told::default(), Moment::ZERO);
+        let mut event = Some(BackgroundEvent::PrepareSegment(job));
+        for fails in [true, true, false] {
+            match is_full {
+                true => memory.set_capacity(if fails { 0 } else { u64::MAX }),
+                false if fails => memory.fail_nth(DiskOperation::Create, 1),
+                false => {}
+            }
+            match event.take() {
+                Some(event) => background.on_event(now, event, &mut told).unwrap(),
+                None => background.on_time(now, &mut told).unwrap(),
+            }
+            now = now + FULL_RETRY;
+        }
+        told.0
+    }
+
+    #[test]
+    fn a_segment_that_can_not_be_made_is_a_full_disk_only_if_the_disk_is_full() {
+        for is_full in [true, false] {
+            let told = told(is_full);
+            let [Some(shortage), None] = &told[..] else { panic!("{told:?}") };
+            assert_eq!(shortage.is_full, is_full, "{shortage:?}");
+            assert_eq!(shortage.what.contains("MiB free, and 16"), is_full, "{shortage:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::api::ScrubStatus;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
-use crate::base::{Entry, LogIndex, Moment, PersistSeq, Space};
+use crate::base::{Entry, LogIndex, Moment, PersistSeq, Shortage, Space};
 use crate::net::{FromNet, NetEvent, PeerCredit};
 use crate::raft::MissingEntry;
 
@@ -33,6 +33,8 @@ pub enum ConsensusEvent {
     },
     /// From the wal: how much room there is, since it changed.
     Space(Space),
+    /// From the background thread: why what the log needs next can't be made, since it changed; `None`: it can.
+    Shortage(Option<Shortage>),
     /// From the background thread: entries from `lo`; none if they can't be read now.
     Fetched {
         lo: LogIndex,
@@ -119,6 +121,7 @@ impl Consensus {
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
                 ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
                 ConsensusEvent::Space(space) => self.on_event(now, ReplicaEvent::Space(space)),
+                ConsensusEvent::Shortage(shortage) => self.on_event(now, ReplicaEvent::Shortage(shortage)),
                 ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
                 ConsensusEvent::Scrubbed { status, beyond_repair } => {
                     self.on_event(now, ReplicaEvent::Scrubbed { status, beyond_repair });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::base::{Members, Moment, Random};
-use crate::disk::{DataDir, Disk, OpenError, Pace, RecoveryReport, Repairer, Wal, WalSettings};
+use crate::disk::{DataDir, Disk, OpenError, Pace, ReadSoFar, RecoveryReport, Repairer, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
 
@@ -49,9 +49,10 @@ pub struct OpenedCore {
 }
 
 impl OpenedCore {
-    /// Recovers the log. Everything that it returns is durable again.
-    pub fn open(parts: CoreParts) -> Result<OpenedCore, OpenError> {
-        let opened = Wal::open(parts.disk.clone(), parts.wal_settings.clone(), parts.data_dir.cluster_id())?;
+    /// Recovers the log. Everything that it returns is durable again. `progress` is told of each batch that is read.
+    pub fn open(parts: CoreParts, progress: &mut dyn FnMut(ReadSoFar)) -> Result<OpenedCore, OpenError> {
+        let (disk, settings) = (parts.disk.clone(), parts.wal_settings.clone());
+        let opened = Wal::open_slowly(disk, settings, parts.data_dir.cluster_id(), progress)?;
         let (inbox, receiver) = unbounded();
         let crate::disk::Opened { wal, recovered, reader, repairer, report } = opened;
         Ok(OpenedCore { parts, wal, recovered, reader, repairer, report, inbox, receiver })
@@ -64,7 +65,7 @@ impl OpenedCore {
 
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
-        let OpenedCore { parts, wal, recovered, reader, repairer, inbox, receiver, .. } = self;
+        let OpenedCore { parts, wal, recovered, reader, repairer, inbox, receiver, report } = self;
         let (id, seed) = (parts.raft.id, parts.raft.seed);
         let (to_wal, wal_inbox) = unbounded();
         let (to_background, background_inbox) = unbounded();
@@ -79,7 +80,10 @@ impl OpenedCore {
             // Half of the numbers are left to count on.
             forward_id_first: Random::new(seed).next() >> 1,
         };
-        let scrubbing = Scrubbing::new(parts.scrub_interval, now);
+        let scrubbing = Scrubbing::new(parts.scrub_interval, now).after(report.damaged.len());
+        if !report.damaged.is_empty() {
+            let _ = inbox.send(ConsensusEvent::Scrubbed { status: scrubbing.status(), beyond_repair: None });
+        }
         let exits = |on_role_change| Channels {
             to_consensus: inbox.clone(),
             to_wal: to_wal.clone(),
@@ -87,8 +91,9 @@ impl OpenedCore {
             to_net: to_net.clone(),
             on_role_change,
         };
+        let replica = Replica::new(config, recovered, now).in_cluster(parts.data_dir.cluster_id());
         let consensus = ConsensusLoop {
-            consensus: Consensus::new(Replica::new(config, recovered, now), peer_credit, tick, now),
+            consensus: Consensus::new(replica, peer_credit, tick, now),
             inbox: receiver,
             exits: exits(parts.on_role_change),
             ender: ender.clone(),

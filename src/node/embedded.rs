@@ -176,7 +176,7 @@ impl EmbeddedCluster {
         let tuning = &self.settings.tuning;
         // Another one at each start: what a node numbers by it must not repeat what it numbered before.
         let seed = Random::new(self.settings.seed ^ self.starts.rotate_left(32)).next() ^ u64::from(id.get());
-        let opened = OpenedCore::open(CoreParts {
+        let parts = CoreParts {
             raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
             cluster_name: "embedded".to_string(),
             request_timeout: tuning.request_timeout,
@@ -188,8 +188,8 @@ impl EmbeddedCluster {
                 let routes = self.routes.clone();
                 move || routes.note_role_change()
             }),
-        })
-        .map_err(open)?;
+        };
+        let opened = OpenedCore::open(parts, &mut |_| {}).map_err(open)?;
         let inbox = Inbox { sender: opened.inbox.clone(), credit: PeerCredit::default() };
         let credit = inbox.credit.clone();
         self.routes.inboxes.write().insert(id, inbox);

@@ -54,9 +54,7 @@ impl Journal {
     pub fn on_turn(&mut self, now: Moment, replica: &Replica, effects: &Effects) {
         for change in &effects.role_changes {
             let leader = change.leader.map_or("no leader".to_string(), |leader| format!("leader is node {leader}"));
-            // A copy that counts in no quorum needs the operator; all else passes.
-            let level = if change.role == Role::Uncounted { Level::Warn } else { Level::Info };
-            log::log!(level, "{} in term {}, {leader}: {}", change.role.as_str(), change.term, change.why);
+            log::info!("{} in term {}, {leader}: {}", change.role.as_str(), change.term, change.why);
         }
         if let Some(members) = &effects.members {
             let ids: Vec<String> = members.voters.iter().map(|member| member.id.to_string()).collect();
@@ -69,7 +67,8 @@ impl Journal {
     /// Each new problem at once, then how it goes on, now and then; and its end.
     fn maybe_report_problems(&mut self, now: Moment, replica: &Replica) {
         let (said, at) = &self.problems;
-        if replica.is_sound() && said.is_empty() {
+        let is_counted = replica.view().role != Role::Uncounted;
+        if replica.is_sound() && is_counted && said.is_empty() {
             return;
         }
         let problems = replica.problems();
@@ -79,14 +78,14 @@ impl Journal {
         }
         match problems.is_empty() {
             true => log::info!("nothing is wrong with this node's disk and state any more"),
-            false => problems.iter().for_each(|problem| log::warn!("{problem}")),
+            false => problems.iter().for_each(|problem| log::log!(level(replica), "{problem}")),
         }
         self.problems = (problems, now);
     }
 
     fn maybe_report_missing(&mut self, now: Moment, replica: &Replica) {
         if let Some(report) = self.missing(now, replica) {
-            log::warn!("{report}");
+            log::log!(level(replica), "{report}");
         }
     }
 
@@ -102,11 +101,13 @@ impl Journal {
         }
         leaderless.reported = now;
         let seconds = now.since(leaderless.since).as_secs();
-        let peers: Vec<String> =
-            replica.peers_down().map(|(peer, address, why)| format!("node {peer} at {address}: {why}")).collect();
-        let missing = if peers.is_empty() { "all peers are connected".to_string() } else { peers.join("; ") };
-        Some(format!("no leader for {seconds} s; {}; {missing}", replica.why_no_leader()))
+        Some(format!("no leader for {seconds} s; {}; {}", replica.why_no_leader(), replica.who_is_missing()))
     }
+}
+
+/// Most of what is wrong ends by itself; this does not.
+fn level(replica: &Replica) -> Level {
+    if replica.is_stuck() { Level::Error } else { Level::Warn }
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::api::{Leader, PeerStatus, Reply, Request, ScrubStatus, Status};
-use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Space, Step, Term};
+use crate::base::{
+    ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term, counted,
+};
 use crate::guard::{Guard, removed};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
@@ -48,6 +50,8 @@ pub enum ReplicaEvent {
     },
     /// How much room this node's disk has, since it changed.
     Space(Space),
+    /// Why this node can't make what its log needs next, since it changed.
+    Shortage(Option<Shortage>),
     Fetched {
         lo: LogIndex,
         entries: Vec<Entry>,
@@ -120,17 +124,19 @@ pub struct Replica {
     scrub: ScrubStatus,
     /// Damage of its log that nothing helps against.
     beyond_repair: Option<String>,
+    shortage: Option<Shortage>,
     draining: bool,
 }
 
 impl Replica {
     pub fn new(config: ReplicaConfig, recovered: raft::Recovered, now: Moment) -> Replica {
         let id = config.raft.id;
+        let cluster = recovered.members.last().map(|(_, members)| members.cluster);
         let raft = Raft::new(config.raft, recovered, now);
         let mut replica = Replica {
             id,
             cluster_name: config.cluster_name,
-            cluster: None,
+            cluster,
             unrecorded: None,
             request_timeout: config.request_timeout,
             started: config.started,
@@ -145,6 +151,7 @@ impl Replica {
             own_address: "".into(),
             scrub: ScrubStatus::default(),
             beyond_repair: None,
+            shortage: None,
             draining: false,
         };
         let members = replica.raft.view().members;
@@ -152,11 +159,18 @@ impl Replica {
         replica
     }
 
+    /// Its directory belongs to `cluster`, if it knows one; the log says so too, unless it has lost that.
+    pub fn in_cluster(mut self, cluster: Option<ClusterId>) -> Replica {
+        self.cluster = self.cluster.or(cluster);
+        self
+    }
+
     pub fn on_event(&mut self, now: Moment, event: ReplicaEvent, effects: &mut Effects) {
         match event {
             ReplicaEvent::FromNet(event) => self.on_net(now, event, effects),
             ReplicaEvent::Persisted { seq } => self.raft.step(now, Input::Persisted { seq }, &mut self.out),
             ReplicaEvent::Space(space) => self.raft.step(now, Input::Space(space), &mut self.out),
+            ReplicaEvent::Shortage(shortage) => self.shortage = shortage,
             ReplicaEvent::Fetched { lo, entries } => {
                 self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
             }
@@ -289,7 +303,13 @@ impl Replica {
         self.raft.short_of_room()
     }
 
-    /// What is wrong with this node's disk and state, and what is done about it, as sentences.
+    /// Nothing goes on without a disk that is not here: waiting does not help.
+    pub fn is_stuck(&self) -> bool {
+        let Health { lost, nobody_is_sound, .. } = self.raft.health();
+        lost.is_some() || nobody_is_sound
+    }
+
+    /// What is wrong with this node's disk, state and place in the cluster, and what is done about it, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.log_problems();
         problems.extend(self.beyond_repair.iter().map(|what| {
@@ -298,6 +318,7 @@ impl Replica {
                  keep it running until all others are up"
             )
         }));
+        problems.extend(self.raft.why_uncounted());
         problems.extend(self.raft.short_of_room().map(|(node, space)| self.room_problem(node, space)));
         if let Some(index) = self.raft.diverged() {
             problems.push(format!(
@@ -314,15 +335,26 @@ impl Replica {
     fn room_problem(&self, node: NodeId, space: Space) -> String {
         if node != self.id {
             let how = if space == Space::Low { "nearly full" } else { "full" };
-            return format!("the disk of node {node} is {how}");
+            return format!("the disk of node {node} is {how} (its own status says why)");
         }
-        let what = match space {
+        let (how, what) = match space {
             Space::Low => {
-                "nearly full: while it leads, or a majority is like it, nothing that makes the data grow is taken"
+                ("nearly full", "while it leads, or a majority is like it, nothing that makes the data grow is taken")
             }
-            _ => "full: it takes no new log entries and does not stand for election",
+            _ => ("full", "it takes no new log entries and does not stand for election"),
         };
-        format!("its disk is {what}; make room in the file system of its data directory, and it goes on by itself")
+        match &self.shortage {
+            Some(Shortage { is_full: false, what: why }) => {
+                format!("it can't make what its log needs next ({why}): {what}; mend that, and it goes on by itself")
+            }
+            shortage => {
+                let why = shortage.as_ref().map_or(String::new(), |shortage| format!(" ({})", shortage.what));
+                format!(
+                    "its disk is {how}{why}: {what}; make room in the file system of its data directory, and it goes on by \
+                     itself"
+                )
+            }
+        }
     }
 
     fn log_problems(&self) -> Vec<String> {
@@ -331,23 +363,16 @@ impl Replica {
         if !suspect {
             return problems;
         }
-        if let Some(EntryId { index, term }) = lost {
-            problems.push(format!(
-                "every copy of log entry {index} of term {term} is bad, and it may have been acknowledged: nothing goes \
-                 on without it; bring back the disks of nodes that are down, or one that held it"
-            ));
-        }
+        problems.extend(lost.map(every_copy_is_bad));
         if let Some(EntryId { index, .. }) = first_missing {
-            problems.push(format!(
-                "its disk has lost {missing} log entries, the first is {index}: they are fetched from the other nodes, and \
-                 until then its vote does not count"
-            ));
+            let entries = counted(missing as u64, "log entry", "log entries");
+            let what = match lost {
+                Some(_) => "until all are there again its vote does not count",
+                None => "what is lost is fetched from the other nodes, and until then its vote does not count",
+            };
+            problems.push(format!("its disk has lost {entries}, the first is {index}: {what}"));
         } else if nobody_is_sound {
-            problems.push(
-                "every voter has lost the end of its log, and what was acknowledged last may be gone: nothing goes on \
-                 without a node whose disk is sound"
-                    .to_string(),
-            );
+            problems.push(NOBODY_IS_SOUND.to_string());
         } else if end_uncertain {
             problems.push(
                 "its disk has lost the end of its log: its vote counts only with all others, until it has what the \
@@ -355,19 +380,60 @@ impl Replica {
                     .to_string(),
             );
         } else {
-            problems.push("its disk has lost log entries; they are there again".to_string());
+            problems.push("a part of its log was damaged; no log entry is missing (any more)".to_string());
         }
         problems
     }
 
     /// Why there may be no leader, as part of a sentence for the operator.
-    pub fn why_no_leader(&self) -> &'static str {
+    pub fn why_no_leader(&self) -> String {
         let view = self.raft.view();
-        match view.role {
-            Role::Uncounted => "this directory is not the one that the cluster knows, so it counts in no quorum",
-            _ if view.last == LogIndex::ZERO => "a new cluster forms once all its members have answered",
-            _ => "an election needs a majority of the members",
+        let Health { lost, nobody_is_sound, missing, end_uncertain, suspect, .. } = self.raft.health();
+        let needed = "an election needs a majority of the members";
+        match lost {
+            Some(lost) => every_copy_is_bad(lost),
+            None if nobody_is_sound => NOBODY_IS_SOUND.to_string(),
+            _ if view.role == Role::Uncounted => {
+                "this directory is not the one that the cluster knows, so it counts in no quorum".to_string()
+            }
+            _ if missing > 0 => {
+                let entries = counted(missing as u64, "log entry", "log entries");
+                format!("{needed}, and this node, whose disk has lost {entries}, has no vote until all are there again")
+            }
+            _ if end_uncertain => {
+                format!(
+                    "{needed}, and this node, whose disk has lost the end of its log, votes only together with all others"
+                )
+            }
+            _ if view.last == LogIndex::ZERO && !suspect => {
+                "a new cluster forms once all its members have answered".to_string()
+            }
+            _ => needed.to_string(),
         }
+    }
+
+    /// The peers that are not heard from, and why, in one line.
+    pub fn who_is_missing(&self) -> String {
+        let peers: Vec<String> =
+            self.peers_down().map(|(peer, address, why)| format!("node {peer} at {address}: {why}")).collect();
+        if peers.is_empty() { "all peers are connected".to_string() } else { peers.join("; ") }
+    }
+
+    /// To a client: what this node knows of why nobody leads, and whether it helps to send it again.
+    fn no_leader(&self) -> Reply {
+        let view = self.raft.view();
+        let why = self.why_no_leader();
+        if self.is_stuck() {
+            return reply::no_leader(&why);
+        }
+        let (members, missing) = (self.peers.len() + 1, self.peers_down().count());
+        let needed = if view.last == LogIndex::ZERO { members } else { members / 2 + 1 };
+        let way_out = match view.role {
+            Role::Uncounted => "ask another node",
+            _ if members - missing < needed => "start what is missing, and try again",
+            _ => "an election takes part of a second, try again",
+        };
+        reply::no_leader(&format!("{why}; {}; {way_out}", self.who_is_missing()))
     }
 
     /// Where a peer is reached, as the configuration has it.
@@ -428,6 +494,7 @@ impl Replica {
                 effects.net.push(NetEvent::Forward { to: leader.id, id, term: view.term, request });
             }
             Verdict::Refuse(reply) => reply::answer(waiter, reply, &mut effects.net),
+            Verdict::NoLeader => reply::answer(waiter, self.no_leader(), &mut effects.net),
         }
     }
 
@@ -526,7 +593,9 @@ impl Replica {
     fn no_space(&self, now: Moment) -> Reply {
         let room = self.raft.room(now);
         let short = self.raft.short_of_room().filter(|(_, space)| *space >= room);
-        reply::no_space(room, short.map(|(node, _)| node).collect(), self.leader())
+        let short: Vec<NodeId> = short.map(|(node, _)| node).collect();
+        let own = self.shortage.as_ref().filter(|_| short.contains(&self.id));
+        reply::no_space(room, short, own, self.leader())
     }
 
     fn confirm_reads(&mut self, now: Moment) {
@@ -610,10 +679,13 @@ impl Replica {
         let progress = self.raft.progress();
         let peers = self.peers.iter().map(|(id, peer)| {
             let progress = progress.get(id);
+            // A process that was stopped keeps its connections.
+            let silence = self.raft.silence_of(*id, now).filter(|_| peer.down_because.is_empty());
+            let silent = silence.map(|silence| format!("silent for {:.1} s", silence.as_secs_f64()));
             PeerStatus {
                 id: *id,
                 address: peer.address.clone(),
-                down_because: peer.down_because.clone(),
+                down_because: silent.unwrap_or_else(|| peer.down_because.clone()),
                 matched: progress.map(|progress| progress.matched),
                 counted: progress.is_none_or(|progress| progress.counted),
             }
@@ -640,6 +712,16 @@ impl Replica {
             uptime: now.since(self.started),
         }
     }
+}
+
+const NOBODY_IS_SOUND: &str = "every voter has lost the end of its log, and what was acknowledged last may be gone: \
+                               nothing goes on without a node whose disk is sound";
+
+fn every_copy_is_bad(EntryId { index, term }: EntryId) -> String {
+    format!(
+        "every copy of log entry {index} of term {term} is bad, and it may have been acknowledged: nothing goes on without \
+         it; bring back the disks of nodes that are down, or one that held it"
+    )
 }
 
 /// Time as the log tells it: the last stamp in the log plus local elapsed time. Never back, never wall clock.

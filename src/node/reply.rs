@@ -4,7 +4,7 @@
 
 use crate::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request};
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
-use crate::base::{NodeId, Space, Step};
+use crate::base::{NodeId, Shortage, Space, Step};
 use crate::guard::{Guard, removed};
 use crate::kv;
 use crate::net::NetEvent;
@@ -113,18 +113,27 @@ pub fn shutting_down(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::ShuttingDown, "this node is stopping; ask another one", leader)
 }
 
-/// A write for which the disks of `short`, the leader's or a majority's, have no room.
-pub fn no_space(room: Space, short: Vec<NodeId>, leader: Option<Leader>) -> Reply {
+/// A request while nobody is known to lead.
+pub fn no_leader(why: &str) -> Reply {
+    Reply::refused(ErrorCode::NoLeader, format!("no leader is known to this node: {why}"), None)
+}
+
+/// A write for which the disks of `short`, the leader's or a majority's, have no room. `own`: why this node has none.
+pub fn no_space(room: Space, short: Vec<NodeId>, own: Option<&Shortage>, leader: Option<Leader>) -> Reply {
     let ids: Vec<String> = short.iter().map(NodeId::to_string).collect();
+    let (how, what) = match room {
+        Space::Exhausted => ("full", "no write is taken"),
+        _ => ("nearly full", "nothing that makes the data grow is taken; deletes are"),
+    };
+    let why = own.map_or(String::new(), |own| format!(" ({})", own.what));
+    let is_full = own.is_none_or(|own| own.is_full);
     let whose = match &ids[..] {
-        [id] => format!("the disk of node {id} is"),
-        ids => format!("the disks of nodes {} are", ids.join(", ")),
+        [id] if is_full => format!("the disk of node {id} is {how}{why}"),
+        [id] => format!("node {id} can't make what its log needs next{why}"),
+        ids => format!("the disks of nodes {} are {how}{why}", ids.join(", ")),
     };
-    let what = match room {
-        Space::Exhausted => "full, and no write is taken",
-        _ => "nearly full, and nothing that makes the data grow is taken; deletes are",
-    };
-    let message = format!("{whose} {what}; nothing was done, make room there and send it again");
+    let way_out = if is_full { "make room there" } else { "mend that" };
+    let message = format!("{whose}, and {what}; nothing was done, {way_out} and send it again");
     Reply::refused(ErrorCode::NoSpace, message, leader)
 }
 

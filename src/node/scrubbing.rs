@@ -7,8 +7,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::ScrubStatus;
-use crate::base::Moment;
 use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES, SUSPICION_INTERVAL};
+use crate::base::{Moment, counted, mebibytes};
 use crate::disk::{LogReader, Repairer, Scrub, ScrubStep};
 
 use super::consensus::ConsensusEvent;
@@ -50,6 +50,16 @@ impl Scrubbing {
             due_at,
             suspected_at: None,
         }
+    }
+
+    /// The start itself has found damage in so many places.
+    pub fn after(mut self, damaged: usize) -> Scrubbing {
+        self.status.damaged = damaged as u64;
+        self
+    }
+
+    pub fn status(&self) -> ScrubStatus {
+        self.status
     }
 
     pub fn due_at(&self) -> Option<Moment> {
@@ -130,8 +140,8 @@ impl Scrubbing {
         let pass = self.pass.as_ref()?;
         let (begun, is_asked_for) = (pass.begun, pass.is_asked_for);
         if step.is_finished {
-            let (bytes, found) = (step.bytes_total, pass.found);
-            log::info!("the log was scrubbed: {bytes} bytes, damage in {found} places");
+            let found = counted(pass.found as u64, "place", "places");
+            log::info!("the log was scrubbed: {}, damage in {found}", mebibytes(step.bytes_total));
             self.pass = None;
             return self.interval.map(|interval| now.max(begun + interval));
         }
@@ -144,6 +154,12 @@ impl Scrubbing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_start_has_found_is_counted() {
+        let scrubbing = Scrubbing::new(None, Moment::ZERO).after(3);
+        assert_eq!(scrubbing.status().damaged, 3);
+    }
 
     #[test]
     fn what_stays_unreadable_is_no_reason_for_one_pass_after_the_other() {

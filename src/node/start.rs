@@ -3,12 +3,13 @@
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use crate::base::limits::{DESCRIPTORS_RESERVED, LISTEN_BACKLOG};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, is_same_address};
-use crate::disk::{DataDir, OpenError, Wanted, random_u128};
+use crate::disk::{DataDir, OpenError, ReadSoFar, Wanted, random_u128};
 use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
@@ -63,7 +64,8 @@ impl Node {
         let peers = bootstrap.voters.iter().filter(|member| member.id != settings.id);
         let peers: Vec<(NodeId, Arc<str>)> = peers.map(|member| (member.id, member.address.clone())).collect();
         let seed = draw("a seed")? as u64;
-        let opened = OpenedCore::open(CoreParts {
+        let mut opening = Opening::new(name(settings, &limits, instance));
+        let parts = CoreParts {
             raft: settings.tuning.raft_config(settings.id, instance, bootstrap, seed),
             cluster_name: settings.cluster_name.clone(),
             request_timeout: settings.tuning.request_timeout,
@@ -72,18 +74,19 @@ impl Node {
             disk: data_dir.disk(),
             data_dir,
             on_role_change: Box::new(|| {}),
-        });
+        };
+        let opened = OpenedCore::open(parts, &mut |read| opening.on_read(read));
         let opened = opened.map_err(|error| error.in_directory(&settings.data_dir))?;
-        // Not before: a start that fails says why, in one line, and nothing else.
-        announce(settings, &limits, instance);
-        for warning in warnings.iter().chain(&opened.report.warnings).chain(&opened.report.damaged) {
+        opening.announce();
+        let of_members = opened.members().map(|members| about_members(settings, members, &peers));
+        let of_a_new_one = (of_members.is_none() && cluster.is_none()).then(|| about_a_new_cluster(settings)).flatten();
+        let of_members = of_members.unwrap_or_default().into_iter().chain(of_a_new_one);
+        let found = opened.report.warnings.iter().chain(&opened.report.damaged).cloned();
+        for warning in warnings.into_iter().chain(found).chain(of_members) {
             log::warn!("{warning}");
         }
         log::info!("log: {}", opened.report);
-        let peers = match opened.members() {
-            Some(members) => peers_of_the_log(settings, members, &peers),
-            None => peers,
-        };
+        let peers = opened.members().map_or(peers, |members| peers_of(settings, members));
         let peer_credit = PeerCredit::default();
         let to_consensus = opened.inbox.clone();
         let config = NetConfig {
@@ -143,6 +146,37 @@ impl Node {
     }
 }
 
+/// What the log says while the node's own log is read: nothing, unless that takes long. A start that fails says why in
+/// one line, and nothing else.
+struct Opening {
+    /// The first line, until it is written.
+    name: Option<String>,
+    said: Instant,
+}
+
+impl Opening {
+    const REPORT_INTERVAL: Duration = Duration::from_secs(3);
+
+    fn new(name: String) -> Opening {
+        Opening { name: Some(name), said: Instant::now() }
+    }
+
+    fn announce(&mut self) {
+        if let Some(name) = self.name.take() {
+            log::info!("{name}");
+        }
+    }
+
+    fn on_read(&mut self, read: ReadSoFar) {
+        if self.said.elapsed() >= Opening::REPORT_INTERVAL {
+            self.said = Instant::now();
+            self.announce();
+            let ReadSoFar { segment, segments, index } = read;
+            log::info!("reading the log: segment {segment} of {segments}, up to entry {index}");
+        }
+    }
+}
+
 fn io(what: &str, source: std::io::Error) -> NodeError {
     NodeError::Io { what: what.to_string(), source }
 }
@@ -161,23 +195,55 @@ fn bootstrap(settings: &Settings) -> Result<Members, NodeError> {
     Ok(Members { cluster, voters, outgoing: Vec::new(), learners: Vec::new() })
 }
 
-/// The log's membership wins over the flags, which only bootstrap; where they differ the operator is told.
-fn peers_of_the_log(settings: &Settings, members: &Members, flags: &[(NodeId, Arc<str>)]) -> Vec<(NodeId, Arc<str>)> {
-    let (own, others): (Vec<&Member>, Vec<&Member>) = members.all().partition(|member| member.id == settings.id);
-    let peers: Vec<(NodeId, Arc<str>)> = others.iter().map(|member| (member.id, member.address.clone())).collect();
+/// The other members as the log has them: it wins over the flags, which only bootstrap.
+fn peers_of(settings: &Settings, members: &Members) -> Vec<(NodeId, Arc<str>)> {
+    let others = members.all().filter(|member| member.id != settings.id);
+    others.map(|member| (member.id, member.address.clone())).collect()
+}
+
+/// Where the flags differ from the log's membership, as sentences for the operator.
+fn about_members(settings: &Settings, members: &Members, flags: &[(NodeId, Arc<str>)]) -> Vec<String> {
+    let peers = peers_of(settings, members);
     let show = |peers: &[(NodeId, Arc<str>)]| {
         peers.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(", ")
     };
     let named = |id: NodeId, address: &str| flags.iter().any(|flag| flag.0 == id && is_same_address(&flag.1, address));
-    if peers.len() != flags.len() || !peers.iter().all(|(id, address)| named(*id, address)) {
-        let (flags, log) = (show(flags), show(&peers));
-        log::warn!("the options name the peers {flags}; the log says {log}, and that is what counts");
-    }
-    if let Some(own) = own.first().filter(|own| !is_same_address(&own.address, &settings.advertise)) {
+    let is_same = peers.len() == flags.len() && peers.iter().all(|(id, address)| named(*id, address));
+    let options = match flags {
+        [] => "no peers".to_string(),
+        flags => format!("the peers {}", show(flags)),
+    };
+    let cluster = members.cluster;
+    let differ = match &peers[..] {
+        _ if is_same => None,
+        [] => Some(format!(
+            "the options name {options}; the log knows none: this directory is a cluster of its own ({cluster}, formed \
+             alone), and joins no other. If it holds nothing that you need, start the node with an empty directory and \
+             the same options; else start it without --peer"
+        )),
+        peers => Some(format!(
+            "the options name {options}; the log of cluster {cluster} says {}, and that is what counts; name these, or \
+             start the node with an empty directory if it is to be in another cluster",
+            show(peers)
+        )),
+    };
+    let own = members.get(settings.id).filter(|own| !is_same_address(&own.address, &settings.advertise));
+    let elsewhere = own.map(|own| {
         let (advertise, address) = (&settings.advertise, &own.address);
-        log::warn!("this node is advertised as {advertise}, but its cluster knows it as {address} and dials that");
-    }
-    peers
+        format!("this node is advertised as {advertise}, but its cluster knows it as {address} and dials that")
+    });
+    differ.into_iter().chain(elsewhere).collect()
+}
+
+/// A cluster of one forms at once, and can't be joined to another one later: whoever forgot --peer should know.
+fn about_a_new_cluster(settings: &Settings) -> Option<String> {
+    settings.peers.is_empty().then(|| {
+        format!(
+            "no --peer was given, and {} is new: this node forms a cluster of its own, of one member, for good. If that \
+             is a mistake, stop it, remove the directory, and name the other members with --peer",
+            settings.data_dir.display()
+        )
+    })
 }
 
 fn bind(listen: &str) -> Result<TcpListener, NodeError> {
@@ -237,9 +303,10 @@ fn effective_connections(wanted: usize, warnings: &mut Vec<String>) -> Result<us
     }
 }
 
-fn announce(settings: &Settings, limits: &crate::net::NetLimits, instance: InstanceId) {
+/// The first line of the log.
+fn name(settings: &Settings, limits: &crate::net::NetLimits, instance: InstanceId) -> String {
     let Settings { id, cluster_name, listen, advertise, data_dir, tuning, .. } = settings;
-    log::info!(
+    format!(
         "raftkv {}, node {id} of cluster '{cluster_name}', listening on {listen}, advertised as {advertise}, data in {} (instance {instance}); \
          at most {} connections, {} requests and {} MiB buffered; elections after {} to {} ms, heartbeat {} ms",
         crate::VERSION,
@@ -250,5 +317,45 @@ fn announce(settings: &Settings, limits: &crate::net::NetLimits, instance: Insta
         tuning.election_timeout_min.as_millis(),
         tuning.election_timeout_max.as_millis(),
         tuning.heartbeat.as_millis(),
-    );
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(peers: &[(u32, &str)]) -> Settings {
+        let id = |id| NodeId::new(id).unwrap();
+        let peers = peers.iter().map(|(peer, address)| (id(*peer), address.to_string())).collect();
+        Settings::new(id(1), "127.0.0.1:5001".to_string(), peers, "d1".into())
+    }
+
+    fn flags(settings: &Settings) -> Vec<(NodeId, Arc<str>)> {
+        settings.peers.iter().map(|(id, address)| (*id, address.as_str().into())).collect()
+    }
+
+    #[test]
+    fn who_forgot_the_peers_is_told_at_once_and_at_the_next_start() {
+        let alone = settings(&[]);
+        assert!(about_a_new_cluster(&alone).unwrap().contains("a cluster of its own"));
+        let members = bootstrap(&alone).unwrap();
+        assert_eq!(about_members(&alone, &members, &[]), Vec::<String>::new());
+        let joining = settings(&[(2, "two:5001")]);
+        assert_eq!(about_a_new_cluster(&joining), None);
+        let [warning] = &about_members(&joining, &members, &flags(&joining))[..] else { panic!("not one warning") };
+        let id = members.cluster.to_string();
+        for said in ["the peers 2=two:5001; the log knows none", &id, "formed alone", "empty directory"] {
+            assert!(warning.contains(said), "{said:?} is missing: {warning}");
+        }
+    }
+
+    #[test]
+    fn options_that_name_no_peers_or_others_are_told_what_the_log_says() {
+        let three = settings(&[(2, "two:5001"), (3, "three:5001")]);
+        let members = bootstrap(&three).unwrap();
+        assert_eq!(about_members(&three, &members, &flags(&three)), Vec::<String>::new());
+        let said = about_members(&settings(&[]), &members, &[]);
+        assert!(said[0].starts_with("the options name no peers; the log of cluster"), "{said:?}");
+        assert!(said[0].contains("2=two:5001, 3=three:5001, and that is what counts"), "{said:?}");
+    }
 }

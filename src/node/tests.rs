@@ -9,10 +9,10 @@ use super::replica::{Effects, Replica, ReplicaConfig, ReplicaEvent};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
-    PersistSeq, Space, Term,
+    PersistSeq, Shortage, Space, Term,
 };
 use crate::net::{ConnectionId, FromNet, NetEvent, Origin};
-use crate::raft::{Body, Check, LogTail, Message, Recovered};
+use crate::raft::{Absence, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered};
 
 const CLIENT: ConnectionId = ConnectionId { slot: 0, generation: 0 };
 
@@ -318,6 +318,21 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     assert_eq!(refusal(&rig.ask(put())), None);
     assert!(rig.replica.is_sound() && rig.replica.problems().is_empty());
 
+    // It says itself how much it needs, or what else is wrong with its disk.
+    let shortage = |is_full, what: &str| ReplicaEvent::Shortage(Some(Shortage { is_full, what: what.to_string() }));
+    rig.turn(ReplicaEvent::Space(Space::Low));
+    rig.turn(shortage(true, "3 MiB free, and 48 MiB are needed"));
+    let why = refusal(&rig.ask(put())).unwrap();
+    assert!(why.starts_with("the disk of node 1 is nearly full (3 MiB free, and 48 MiB are needed), and no"), "{why}");
+    assert!(rig.replica.problems()[0].contains("(3 MiB free, and 48 MiB are needed)"));
+    rig.turn(shortage(false, "permission denied"));
+    for said in [refusal(&rig.ask(put())).unwrap(), rig.replica.problems().remove(0)] {
+        assert!(said.contains("(permission denied)") && said.contains("mend that"), "{said}");
+        assert!(!said.contains("full") && !said.contains("room"), "{said}");
+    }
+    rig.turn(ReplicaEvent::Shortage(None));
+    rig.turn(ReplicaEvent::Space(Space::Plenty));
+
     // Two full followers of four leave a majority; three do not.
     for (follower, refused) in [(3, false), (5, false), (4, true)] {
         rig.receive(follower, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low });
@@ -327,4 +342,109 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     }
     rig.receive(5, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty });
     assert_eq!(refusal(&rig.ask(put())), None);
+}
+
+/// What a node that knows no leader answers.
+fn no_leader(rig: &mut Rig) -> String {
+    let effects = rig.ask(put());
+    let [NetEvent::Reply { reply, .. }] = &effects.net[..] else { panic!("{effects:?}") };
+    let error = reply.result.as_ref().unwrap_err();
+    assert_eq!(error.code, ErrorCode::NoLeader, "{error}");
+    error.message.clone()
+}
+
+/// It has the members' entry; the entry behind it is lost.
+fn with_a_lost_entry() -> Rig {
+    let log = LogTail { term_runs: vec![(LogIndex(1), Term(1))], last_index: LogIndex(2), entries: Vec::new() };
+    let missing = vec![MissingEntry { index: LogIndex(2), term: Term(1), checksum: None }];
+    let damage = Damage { suspect: true, end_uncertain: false, missing };
+    let hard_state = HardState { term: Term(1), vote: None };
+    let members = vec![(LogIndex(1), Arc::new(members()))];
+    Rig::recovered(Recovered { hard_state, log, members, damage }, 0)
+}
+
+#[test]
+fn an_answer_without_a_leader_says_who_is_missing_and_whether_it_helps_to_try_again() {
+    let mut forming = Rig::recovered(Recovered::default(), 0);
+    let up = |peer| ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(peer) });
+    let down = |peer| ReplicaEvent::FromNet(FromNet::LinkDown { peer: node(peer), why: "refused".to_string() });
+    (2..=4).for_each(|peer| drop(forming.turn(up(peer))));
+    forming.turn(down(5));
+    let why = no_leader(&mut forming);
+    assert!(why.contains("a new cluster forms once all its members have answered; node 5 at h:5: refused"), "{why}");
+    assert!(why.ends_with("; start what is missing, and try again"), "{why}");
+    forming.turn(up(5));
+    assert!(
+        no_leader(&mut forming).ends_with("all peers are connected; an election takes part of a second, try again")
+    );
+
+    // Of a formed cluster a majority is enough.
+    let mut formed = Rig::start(0);
+    formed.turn(up(2));
+    assert!(no_leader(&mut formed).ends_with("; start what is missing, and try again"));
+    formed.turn(up(3));
+    assert!(no_leader(&mut formed).ends_with("; an election takes part of a second, try again"));
+}
+
+#[test]
+fn an_entry_that_is_bad_everywhere_is_named_and_nobody_is_told_to_try_again() {
+    let mut rig = with_a_lost_entry();
+    let why = no_leader(&mut rig);
+    assert!(why.contains("whose disk has lost 1 log entry, has no vote"), "{why}");
+    assert!(!rig.replica.is_stuck() && rig.replica.problems()[0].contains("is fetched from the other nodes"));
+    let id = EntryId { index: LogIndex(2), term: Term(1) };
+    for peer in 2..=5 {
+        let (entries, absent) = (Vec::new(), vec![(id, Absence::Lost)]);
+        rig.receive(peer, 1, Body::Refilled { entries, absent, barrier: None });
+    }
+    let why = no_leader(&mut rig);
+    assert!(why.contains("every copy of log entry 2 of term 1 is bad") && !why.contains("try again"), "{why}");
+    let problems = rig.replica.problems().join("; ");
+    assert!(rig.replica.is_stuck() && !problems.contains("fetched"), "{problems}");
+}
+
+fn status(rig: &mut Rig) -> crate::api::Status {
+    let effects = rig.ask(Request::Status);
+    match effects.net.into_iter().next() {
+        Some(NetEvent::Reply { reply: Reply { result: Ok(Outcome::Status(status)), .. }, .. }) => *status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_silent_to_its_leader_though_the_link_is_up() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    (2..=5).for_each(|peer| drop(rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(peer) }))));
+    rig.now = rig.now + Duration::from_secs(4);
+    rig.receive(2, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty });
+    let peers = status(&mut rig).peers;
+    let silent: Vec<&str> = peers.iter().map(|peer| peer.down_because.as_str()).collect();
+    assert_eq!(silent, ["", "silent for 4.0 s", "silent for 4.0 s", "silent for 4.0 s"]);
+}
+
+#[test]
+fn a_status_names_the_cluster_that_the_log_or_the_directory_knows() {
+    let id = ClusterId(1);
+    assert_eq!(status(&mut Rig::start(0)).cluster, format!("test {id}"), "the log knows");
+    let mut new = Rig::recovered(Recovered::default(), 0);
+    assert_eq!(status(&mut new).cluster, "test (not formed yet)");
+    new.replica = new.replica.in_cluster(Some(id));
+    assert_eq!(status(&mut new).cluster, format!("test {id}"), "the directory knows");
+}
+
+#[test]
+fn a_node_that_counts_in_no_quorum_says_so_among_its_problems() {
+    let mut others = members();
+    others.voters[0].instance = Some(instance(9));
+    let log = LogTail {
+        term_runs: vec![(LogIndex(1), Term(1))],
+        last_index: LogIndex(1),
+        entries: vec![entry(1, 1, EntryKind::Members, others.encode())],
+    };
+    let hard_state = HardState { term: Term(1), vote: None };
+    let members = vec![(LogIndex(1), Arc::new(others))];
+    let mut rig = Rig::recovered(Recovered { hard_state, log, members, ..Recovered::default() }, 0);
+    assert!(status(&mut rig).problems.iter().any(|problem| problem.contains("counts in no quorum")));
+    assert!(no_leader(&mut rig).ends_with("; ask another node"));
 }

@@ -220,6 +220,11 @@ impl Raft {
         }
     }
 
+    /// Why this node counts in no quorum, if that is so.
+    pub fn why_uncounted(&self) -> Option<String> {
+        self.membership.is_uncounted().then(|| self.membership.why_uncounted())
+    }
+
     /// The term of the entry at `index`; `None` behind the end.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         self.log.term(index)

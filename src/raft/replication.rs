@@ -5,6 +5,7 @@
 //! entries, so that they can go ahead of queued data.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -69,6 +70,13 @@ impl Raft {
             (*id, PeerProgress { matched: progress.matched, counted: known || progress.instance.is_none() })
         };
         leading.peers.iter().map(describe).collect()
+    }
+
+    /// For how long `peer` has answered this leader nothing, if that is longer than any election timeout.
+    pub fn silence_of(&self, peer: NodeId, now: Moment) -> Option<Duration> {
+        let State::Leader(leading) = &self.state else { return None };
+        let silence = now.since(leading.peers.get(&peer)?.heard_at.unwrap_or(leading.since));
+        (silence > self.config.election_timeout_max).then_some(silence)
     }
 
     pub(super) fn become_leader(&mut self, now: Moment, ballot: &Ballot, out: &mut Outputs) {
