@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::node_args::process_seed;
+use super::node_args::{number_within, process_seed};
 use super::peers::Address;
 use crate::client::{Client, ClientSettings};
 
@@ -15,19 +15,25 @@ pub const SERVERS: &str = "servers";
 
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Nodes to ask, separated by commas; one is enough, it names the others
-    #[arg(long = "server", value_name = "HOST:PORT,...", env = SERVERS_VARIABLE, value_delimiter = ',')]
-    #[arg(default_value = "127.0.0.1:5001", value_parser = server)]
-    pub servers: Vec<Address>,
+    #[command(flatten)]
+    pub list: ServerList,
 
     #[command(flatten)]
     pub answers: AnswerArgs,
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct ServerList {
+    /// Nodes to ask, separated by commas; one is enough, it names the others
+    #[arg(long = "server", value_name = "HOST:PORT,...", env = SERVERS_VARIABLE, value_delimiter = ',')]
+    #[arg(default_value = "127.0.0.1:5001", value_parser = server)]
+    pub servers: Vec<Address>,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct AnswerArgs {
     /// How long a command may take in all, retries included, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = number_within(1..=3_600_000))]
     pub timeout_ms: u64,
 
     /// Print answers as JSON, an object a line: bytes as a string, or as {"hex": "..."} when they are not UTF-8
@@ -47,7 +53,7 @@ impl AnswerArgs {
 
 impl ServerArgs {
     pub fn client(&self) -> Client {
-        Client::new(addresses(&self.servers), self.answers.settings())
+        Client::new(addresses(&self.list.servers), self.answers.settings())
     }
 }
 

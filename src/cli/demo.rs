@@ -21,6 +21,7 @@ use super::output::complain;
 use super::{Exit, repl, status};
 use crate::base::NodeId;
 use crate::client::{Client, ClientSettings};
+use crate::disk::DataDir;
 
 /// A cluster that has no leader after this long is given up.
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
@@ -74,12 +75,38 @@ struct Stage {
 impl Stage {
     fn strike(&mut self) {
         self.nodes.stop();
-        // It holds nothing of worth; what can't be removed is the system's to clear.
-        self.temporary.take();
+        if let Some(temporary) = self.temporary.take() {
+            let used = nodes_in(temporary.path());
+            match used.is_empty() {
+                // It holds nothing of worth; what can't be removed is the system's to clear.
+                true => drop(temporary),
+                false => keep(temporary, &used),
+            }
+        }
         if let Some(before) = self.terminal.take() {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
         }
     }
+}
+
+/// The nodes below `folder` that run all the same: their person has brought them back by hand.
+fn nodes_in(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut used: Vec<String> = names
+        .filter(|name| DataDir::is_in_use(&name.path()))
+        .map(|name| name.file_name().to_string_lossy().into_owned())
+        .collect();
+    used.sort();
+    used
+}
+
+fn keep(temporary: TempDir, used: &[String]) {
+    let folder = temporary.keep();
+    complain(&format!(
+        "{} runs on, started by hand; {} is kept: end it with Ctrl-C in its terminal, then remove the directory",
+        used.join(", "),
+        folder.display()
+    ));
 }
 
 pub fn run(args: DemoArgs) -> Exit {
@@ -281,6 +308,24 @@ mod tests {
         std::fs::write(folder.path().join("identity"), "").unwrap();
         assert!(lock(folder.path()).unwrap_err().contains("node's own data directory"));
         assert!(lock(&folder.path().join("none")).unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn a_directory_in_which_a_node_still_runs_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = crate::disk::Wanted { node: NodeId::new(2).unwrap(), cluster_name: "raftkv".into() };
+        let held = DataDir::open(&folder.path().join("node2"), &wanted).unwrap();
+        std::fs::create_dir(folder.path().join("node1")).unwrap();
+        assert_eq!(nodes_in(folder.path()), ["node2"]);
+        let path = folder.path().to_path_buf();
+        let mut stage = Stage { temporary: Some(folder), ..Stage::default() };
+        stage.strike();
+        assert!(path.join("node2/identity").exists(), "the node lost its directory");
+        drop(held);
+        stage.temporary = Some(TempDir::new_in(&path).unwrap());
+        stage.strike();
+        assert_eq!(nodes_in(&path), Vec::<String>::new());
+        std::fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | status | a client command | a node |
 //! |---|---|---|
 //! | 0 | done, also `(nil)` and `(empty)` | stopped cleanly |
-//! | 1 | refused, or no leader | |
+//! | 1 | refused, no leader, or damage found | |
 //! | 2 | usage | usage |
 //! | 3 | nobody can be reached, or nobody answered in time | |
 //! | 4 | the outcome of a write is unknown | |
@@ -11,7 +11,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -35,10 +35,13 @@ pub use exit::Exit;
 
 use crate::base::limits::DATA_FORMAT_VERSION;
 
+/// What the binary was built from. It is the binary's to know: whatever depends on the commit is compiled again with
+/// each one, and at each `git status` that finds files touched.
+static COMMIT: OnceLock<&'static str> = OnceLock::new();
+
 /// Version, commit and format of the data directory, as `--version` shows them.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let commit =
-        git_version::git_version!(args = ["--always", "--dirty=-modified", "--abbrev=12"], fallback = "unknown");
+    let commit = COMMIT.get().copied().unwrap_or("unknown");
     format!("{} (commit {commit}, data format {DATA_FORMAT_VERSION})", crate::VERSION)
 });
 
@@ -90,8 +93,10 @@ fn arguments_of(servers: Option<OsString>) -> clap::Command {
     })
 }
 
-/// Runs the program with `arguments`, its own name first. Usage errors, `--help` and `--version` end it at once.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the program, built from `commit`, with `arguments`, its own name first. Usage errors, `--help` and `--version`
+/// end it at once.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, commit: &'static str) -> ExitCode {
+    COMMIT.get_or_init(|| commit);
     let arguments = node_args::rewrite_original(arguments.into_iter().collect());
     let matches = arguments_of(std::env::var_os(SERVERS_VARIABLE)).get_matches_from(arguments);
     let parsed = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

@@ -3,6 +3,7 @@
 //! Also the original's form, `raftkv 1 5001 2:localhost:5002`, rewritten to the options before they are parsed.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,18 @@ use crate::base::limits;
 use crate::base::{NodeId, Random, is_same_address};
 
 const MIB: u64 = 1024 * 1024;
+
+// What the numbers may be, as far as that does not depend on the others.
+const TIMEOUT_MS: RangeInclusive<u64> = 1..=60_000;
+const HEARTBEAT_MS: RangeInclusive<u64> = 1..=30_000;
+const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
+const SCRUB_HOURS: RangeInclusive<u64> = 0..=24 * 365;
+const SEGMENT_MIB: RangeInclusive<u64> = limits::SEGMENT_BYTES_MIN / MIB..=1024;
+const LOG_MEMORY_MIB: RangeInclusive<u64> = 1..=1024 * 1024;
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+const REQUESTS: RangeInclusive<u64> = 1..=10_000_000;
+/// One connection must be able to hold the largest frame and its answer.
+const BUFFERED_MIB: RangeInclusive<u64> = limits::CONNECTION_BUFFERED_BYTES_MAX as u64 * 2 / MIB..=1024 * 1024;
 
 /// Runs one node of a cluster until it is told to stop.
 #[derive(Args, Clone, Debug)]
@@ -51,47 +64,58 @@ pub struct NodeArgs {
     pub cluster: String,
 
     /// Shortest election timeout, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = milliseconds(limits::ELECTION_TIMEOUT_MIN))]
+    #[arg(long, value_name = "MS", value_parser = number::<u64>(TIMEOUT_MS))]
+    #[arg(default_value_t = milliseconds(limits::ELECTION_TIMEOUT_MIN))]
     pub election_timeout_min_ms: u64,
 
     /// Longest election timeout, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = milliseconds(limits::ELECTION_TIMEOUT_MAX))]
+    #[arg(long, value_name = "MS", value_parser = number::<u64>(TIMEOUT_MS))]
+    #[arg(default_value_t = milliseconds(limits::ELECTION_TIMEOUT_MAX))]
     pub election_timeout_max_ms: u64,
 
     /// Time between a leader's heartbeats, in milliseconds; at most half of the shortest election timeout
-    #[arg(long, value_name = "MS", default_value_t = milliseconds(limits::HEARTBEAT_INTERVAL))]
+    #[arg(long, value_name = "MS", value_parser = number::<u64>(HEARTBEAT_MS))]
+    #[arg(default_value_t = milliseconds(limits::HEARTBEAT_INTERVAL))]
     pub heartbeat_ms: u64,
 
     /// A request that is not answered after this long is answered `timeout` or `outcome_unknown`, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = milliseconds(limits::REQUEST_TIMEOUT))]
+    #[arg(long, value_name = "MS", value_parser = number::<u64>(REQUEST_TIMEOUT_MS))]
+    #[arg(default_value_t = milliseconds(limits::REQUEST_TIMEOUT))]
     pub request_timeout_ms: u64,
 
     /// The whole log is read once in this time, for damage, in hours; 0: only when raftkv scrub asks
-    #[arg(long, value_name = "HOURS", default_value_t = limits::SCRUB_INTERVAL.as_secs() / 3600)]
+    #[arg(long, value_name = "HOURS", value_parser = number::<u64>(SCRUB_HOURS))]
+    #[arg(default_value_t = limits::SCRUB_INTERVAL.as_secs() / 3600)]
     pub scrub_hours: u64,
 
     /// Size of a new log segment, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = limits::SEGMENT_BYTES / MIB)]
+    #[arg(long, value_name = "MIB", value_parser = number::<u64>(SEGMENT_MIB))]
+    #[arg(default_value_t = limits::SEGMENT_BYTES / MIB)]
     pub segment_mib: u64,
 
     /// Log entries kept in memory for slow followers, in MiB; older ones are read from the segments
-    #[arg(long, value_name = "MIB", default_value_t = limits::LOG_MEMORY_BYTES_MAX as u64 / MIB)]
+    #[arg(long, value_name = "MIB", value_parser = number::<u64>(LOG_MEMORY_MIB))]
+    #[arg(default_value_t = limits::LOG_MEMORY_BYTES_MAX as u64 / MIB)]
     pub log_memory_mib: u64,
 
     /// Most client connections; one beyond them is answered `busy` and closed, or waits to be accepted
-    #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTIONS_MAX)]
+    #[arg(long, value_name = "COUNT", value_parser = number::<usize>(CONNECTIONS))]
+    #[arg(default_value_t = limits::CONNECTIONS_MAX)]
     pub connections_max: usize,
 
     /// Most requests in progress, of all connections together; above it they are answered `busy`
-    #[arg(long, value_name = "COUNT", default_value_t = limits::REQUESTS_MAX)]
+    #[arg(long, value_name = "COUNT", value_parser = number::<usize>(REQUESTS))]
+    #[arg(default_value_t = limits::REQUESTS_MAX)]
     pub requests_max: usize,
 
     /// Most requests in progress on one connection; at the limit it is not read
-    #[arg(long, value_name = "COUNT", default_value_t = limits::CONNECTION_REQUESTS_MAX)]
+    #[arg(long, value_name = "COUNT", value_parser = number::<usize>(REQUESTS))]
+    #[arg(default_value_t = limits::CONNECTION_REQUESTS_MAX)]
     pub connection_requests_max: usize,
 
     /// Bytes buffered for all connections together, in MiB; at the limit clients are not read
-    #[arg(long, value_name = "MIB", default_value_t = limits::BUFFERED_BYTES_MAX as u64 / MIB)]
+    #[arg(long, value_name = "MIB", value_parser = number::<u64>(BUFFERED_MIB))]
+    #[arg(default_value_t = limits::BUFFERED_BYTES_MAX as u64 / MIB)]
     pub buffered_mib: u64,
 
     /// What is logged: error, warn, info, debug or trace. RUST_LOG, if set, says more and wins [default: info]
@@ -213,20 +237,18 @@ impl NodeArgs {
                 min / 2,
             ));
         }
-        within("--election-timeout-max-ms", max, 2..=60_000)?;
-        within("--scrub-hours", self.scrub_hours, 0..=24 * 365)?;
-        within("--request-timeout-ms", self.request_timeout_ms, 1..=600_000)
+        within("--election-timeout-max-ms", max, TIMEOUT_MS)?;
+        within("--scrub-hours", self.scrub_hours, SCRUB_HOURS)?;
+        within("--request-timeout-ms", self.request_timeout_ms, REQUEST_TIMEOUT_MS)
     }
 
     fn check_sizes(&self) -> Result<(), String> {
-        within("--segment-mib", self.segment_mib, limits::SEGMENT_BYTES_MIN / MIB..=1024)?;
-        within("--log-memory-mib", self.log_memory_mib, 1..=1024 * 1024)?;
-        within("--connections-max", self.connections_max as u64, 1..=1_000_000)?;
-        within("--requests-max", self.requests_max as u64, 1..=10_000_000)?;
+        within("--segment-mib", self.segment_mib, SEGMENT_MIB)?;
+        within("--log-memory-mib", self.log_memory_mib, LOG_MEMORY_MIB)?;
+        within("--connections-max", self.connections_max as u64, CONNECTIONS)?;
+        within("--requests-max", self.requests_max as u64, REQUESTS)?;
         within("--connection-requests-max", self.connection_requests_max as u64, 1..=self.requests_max as u64)?;
-        // One connection must be able to hold the largest frame and its answer.
-        let least = limits::CONNECTION_BUFFERED_BYTES_MAX as u64 * 2 / MIB;
-        within("--buffered-mib", self.buffered_mib, least..=1024 * 1024)
+        within("--buffered-mib", self.buffered_mib, BUFFERED_MIB)
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -250,7 +272,23 @@ fn is_same(one: &Address, other: &Address) -> bool {
     is_same_address(&one.to_string(), &other.to_string())
 }
 
-fn within(option: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), String> {
+/// Takes any whole number; what is none is told the range. Whether one lies in it is [`NodeArgs::check`]'s to say.
+pub fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("use a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// The same, and it must lie in the range.
+pub fn number_within(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let known = text.parse::<u64>().ok().filter(|number| range.contains(number));
+        known.ok_or_else(|| format!("use a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+fn within(option: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), String> {
     if range.contains(&value) {
         return Ok(());
     }
@@ -351,6 +389,19 @@ mod tests {
         assert!(refusal("--id 1 --segment-mib 3").contains("use 4 to"));
         assert!(refusal("--id 1 --buffered-mib 47").contains("use 48 to"));
         assert!(refusal("--id 1 --requests-max 10").contains("--connection-requests-max 1024"));
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_the_range() {
+        let numbers = ["segment-mib", "heartbeat-ms", "connections-max", "scrub-hours", "buffered-mib"];
+        for (option, range) in numbers.iter().zip(["4 to 1024", "1 to 30000", "1 to 1000000", "0 to 8760", "48 to "]) {
+            for wrong in ["x", "1.5", "99999999999999999999", ""] {
+                let arguments = ["node", "--id", "1", &format!("--{option}={wrong}")];
+                let error = Wrapped::try_parse_from(arguments).map(|_| ()).unwrap_err().to_string();
+                assert!(error.contains(option) && error.contains(&format!("from {range}")), "{error}");
+            }
+        }
+        assert!(number_within(1..=9)("0").unwrap_err().contains("from 1 to 9"));
     }
 
     #[test]

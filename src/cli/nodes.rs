@@ -70,7 +70,10 @@ impl Nodes {
     pub fn start(program: &Path, plans: &[Plan]) -> io::Result<Nodes> {
         let mut nodes = Nodes::default();
         for plan in plans {
-            let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&plan.log)?;
+            let named =
+                |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&plan.log);
+            let log = opened.map_err(|error| named(&plan.log, error))?;
             let child = Command::new(program)
                 .arg("node")
                 .args(&plan.options)
@@ -79,7 +82,8 @@ impl Nodes {
                 .stdout(log.try_clone()?)
                 .stderr(log)
                 .process_group(0)
-                .spawn()?;
+                .spawn()
+                .map_err(|error| named(program, error))?;
             nodes.0.push(Running { plan: plan.clone(), child });
         }
         Ok(nodes)
@@ -146,6 +150,12 @@ mod tests {
                         --data-dir /d/node2";
         assert_eq!(plans[1].options.join(" "), expected);
         assert_eq!(plans[1].log, Path::new("/d/node2.log"));
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_opened_is_named() {
+        let error = Nodes::start(Path::new("/bin/true"), &plan(Path::new("/no/such"), &[1])).unwrap_err();
+        assert!(error.to_string().contains("/no/such/node1.log"), "{error}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct ClientArgs {
 pub fn run(args: ClientArgs) -> Exit {
     let mut servers = args.addresses;
     if servers.is_empty() || args.servers_given {
-        servers.extend(args.server.servers);
+        servers.extend(args.server.list.servers);
     }
     converse(addresses(&servers), &args.server.answers, args.raw)
 }

@@ -9,7 +9,7 @@ use super::Exit;
 use super::common::ServerArgs;
 use super::output::{self, complain, emit};
 use crate::api::Status;
-use crate::base::{NodeId, Role};
+use crate::base::{NodeId, counted};
 use crate::client::{Census, Client, Patience, Seen};
 
 /// Between two looks while a leader is awaited.
@@ -22,6 +22,10 @@ Examples:
   raftkv status
   raftkv status --server 10.0.0.1:5001 --json | jq .leader
   raftkv status --wait --timeout-ms 30000     returns as soon as there is a leader
+
+Columns: ROLE leader, follower, pre-candidate and candidate (an election), uncounted (its vote and copy don't count);
+TERM rises with each election; LEADER as the node knows it; COMMIT and APPLIED are the last log entries known to be on a
+majority's disks, and seen by reads; REVISION counts writes; NOTE says what is wrong, and is empty when nothing is.
 
 Exit status: 0 with a leader, 1 without one, 3 when no node can be reached.")]
 pub struct StatusArgs {
@@ -120,17 +124,14 @@ fn row(seen: &Seen, census: &Census) -> [String; 10] {
 /// What an operator should know beside the numbers: links that are down, copies that lag or don't count.
 fn note(status: &Status, census: &Census) -> String {
     let mut notes = status.problems.clone();
-    if status.role == Role::Uncounted {
-        notes.push("another data directory than the cluster knows: counts in no quorum".to_string());
-    }
     let behind = status.commit.0.saturating_sub(status.applied.0);
     if behind > 0 {
-        notes.push(format!("{behind} entries not applied yet"));
+        notes.push(format!("{} not applied yet", counted(behind, "entry", "entries")));
     }
     let reached = |id: NodeId| census.nodes.iter().any(|seen| seen.id == Some(id) && seen.status.is_ok());
     // The link to a node that nobody reaches is no news; its own row says so.
     for peer in status.peers.iter().filter(|peer| !peer.down_because.is_empty() && reached(peer.id)) {
-        notes.push(format!("no link to node {}: {}", peer.id, peer.down_because));
+        notes.push(format!("not in touch with node {}: {}", peer.id, peer.down_because));
     }
     notes.join("; ")
 }
@@ -148,10 +149,10 @@ fn uptime(uptime: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::api::{Leader, PeerStatus};
-    use crate::base::{LogIndex, Revision, Term};
+    use crate::base::{LogIndex, Revision, Role, Term};
     use crate::client::{Error, Tried};
 
     fn id(id: u32) -> NodeId {
@@ -160,6 +161,10 @@ mod tests {
 
     fn node(number: u32, role: Role, term: u64) -> Seen {
         let address = format!("127.0.0.1:500{number}");
+        Seen { address, id: Some(id(number)), status: Ok(Status { role, term: Term(term), ..status(number) }) }
+    }
+
+    pub fn status(number: u32) -> Status {
         let leader = Some(Leader { id: id(1), address: "127.0.0.1:5001".into() });
         let peer = PeerStatus {
             id: id(3),
@@ -168,11 +173,11 @@ mod tests {
             matched: None,
             counted: true,
         };
-        let status = Status {
+        Status {
             id: id(number),
             cluster: "raftkv".into(),
-            role,
-            term: Term(term),
+            role: Role::Follower,
+            term: Term(1),
             leader,
             commit: LogIndex(12),
             applied: LogIndex(11),
@@ -185,8 +190,7 @@ mod tests {
             problems: Vec::new(),
             scrub: Default::default(),
             uptime: Duration::from_secs(3661),
-        };
-        Seen { address, id: Some(id(number)), status: Ok(status) }
+        }
     }
 
     fn silent(number: u32) -> Seen {
@@ -201,8 +205,8 @@ mod tests {
             table(&census),
             "\
 ID  ADDRESS         ROLE         TERM  LEADER  COMMIT  APPLIED  REVISION  UPTIME  NOTE
-1   127.0.0.1:5001  leader       4     1       12      11       9         1h1m    1 entries not applied yet
-2   127.0.0.1:5002  follower     4     1       12      11       9         1h1m    1 entries not applied yet
+1   127.0.0.1:5001  leader       4     1       12      11       9         1h1m    1 entry not applied yet
+2   127.0.0.1:5002  follower     4     1       12      11       9         1h1m    1 entry not applied yet
 3   c:1             unreachable  -     -       -       -        -         -       connection refused
 "
         );

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::quote::{Word, bad_arguments, read_value, take_word, write_key, write_value};
 use crate::api::{Error, ErrorCode, Outcome, Reply, Request, ScrubStatus, Status};
-use crate::base::Operation;
+use crate::base::{Operation, counted};
 
 /// The answer to HELP.
 pub const HELP: &str = "\
@@ -234,7 +234,8 @@ fn scrub_line(ScrubStatus { passes, bytes_done, bytes_total, damaged }: &ScrubSt
         true => String::new(),
         false => format!(", reading byte {bytes_done} of {bytes_total}"),
     };
-    format!("{passes} passes, {damaged} places damaged{under_way}")
+    let (passes, places) = (counted(*passes, "pass", "passes"), counted(*damaged, "place", "places"));
+    format!("{passes}, {places} damaged{under_way}")
 }
 
 /// `2 host:port up matched 17, 3 host:port down (connection refused)`, or `none`.
@@ -439,7 +440,7 @@ mod tests {
         let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\ncommit: 9\napplied: 8\n\
             last: 10\nrevision: 7\nkeys: 2\ndigest: 00000000000000ab\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
             health: this is wrong; and that\n\
-            scrub: 2 passes, 1 places damaged, reading byte 3 of 9\nversion: 0.1.0\nuptime: 61 s\nEND\n";
+            scrub: 2 passes, 1 place damaged, reading byte 3 of 9\nversion: 0.1.0\nuptime: 61 s\nEND\n";
         assert_eq!(written(Ok(Outcome::Status(Box::new(status)))), expected);
     }
 
