@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-const COMMIT: &str =
-    git_version::git_version!(args = ["--always", "--dirty=-modified", "--abbrev=12"], fallback = "unknown");
-
 fn main() -> ExitCode {
-    raftkv::cli::main(std::env::args_os(), COMMIT)
+    raftkv::cli::main(std::env::args_os(), env!("RAFTKV_COMMIT"))
 }

@@ -35,8 +35,7 @@ pub use exit::Exit;
 
 use crate::base::limits::DATA_FORMAT_VERSION;
 
-/// What the binary was built from. It is the binary's to know: whatever depends on the commit is compiled again with
-/// each one, and at each `git status` that finds files touched.
+/// What the binary was built from, as it says itself.
 static COMMIT: OnceLock<&'static str> = OnceLock::new();
 
 /// Version, commit and format of the data directory, as `--version` shows them.
