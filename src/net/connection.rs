@@ -1,5 +1,5 @@
-//! One socket and what is said on it: state only. What moves it is in [`super::event_loop`], [`super::clients`] and
-//! [`super::peers`]. Net thread.
+//! One socket and what is said on it: state only. What moves it is in [`super::event_loop`], [`super::clients`],
+//! [`super::links`] and [`super::peers`]. Net thread.
 
 use std::io;
 use std::net::SocketAddr;

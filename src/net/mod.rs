@@ -11,17 +11,18 @@
 //! | `event_loop` | the order of a turn, deadlines, what is ready |
 //! | `listener`, `clients` | accepting; reading and answering clients |
 //! | `session`, `pipeline` | one client's protocol; its order and bounds; both without a socket |
-//! | `peers`, `handshake`, `dial`, `link` | dialing, who is a peer, back-off and look-ups, a link's queue |
+//! | `links`, `dial`, `link_queue` | our way to each peer; back-off and look-ups; what waits to be sent |
+//! | `peers`, `handshake` | what peers send; who is one |
 //! | `connection`, `transport`, `input` | one socket, its deadlines, its bytes |
 //! | `mailbox`, `sleeper` | the way in, and the wake that costs nothing while the thread is awake |
 //! | `slots` | where connections live, so that nothing meant for one reaches its successor |
 //! | `admission`, `limits`, `counters` | what is bounded, and what is counted |
 //!
 //! **Bounds.** Nothing here waits for anybody. A turn does a bounded amount of each kind of work, peers' first, and
-//! leaves the rest on lists: bytes of clients delay a heartbeat by one turn's budget of them at most. A client that has too much in progress, or more unread answers than its bound, is not read, then
-//! dropped; when all buffers together pass theirs no client is read. Peers have their own bounds (a byte-bounded
-//! queue out, credit in) and don't wait for clients. A connection that owes the rest of a frame, or doesn't read
-//! its answers, has a deadline.
+//! leaves the rest on lists: bytes of clients delay a heartbeat by one turn's budget of them at most. A client that has
+//! too much in progress, or more unread answers than its bound, is not read, then dropped; when all buffers together
+//! pass theirs no client is read. Peers have their own bounds (a byte-bounded queue out, credit in) and don't wait for
+//! clients. A connection that owes the rest of a frame, or doesn't read its answers, has a deadline.
 //!
 //! **What it does not do.** It retries nothing and remembers no request: a request whose connection is gone is
 //! answered into the void. It does not authenticate: whoever reaches the port is a client, and a peer is whoever
@@ -37,7 +38,8 @@ mod event_loop;
 mod handshake;
 mod input;
 mod limits;
-mod link;
+mod link_queue;
+mod links;
 mod listener;
 mod mailbox;
 mod peers;
@@ -59,7 +61,7 @@ pub use event::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 pub use event_loop::Net;
 pub use handshake::Me;
 pub use limits::NetLimits;
-pub use link::{LinkQueue, QueueFull, Urgency};
+pub use link_queue::{LinkQueue, QueueFull, Urgency};
 pub use mailbox::Mailbox;
 pub use pipeline::{Asked, Pipeline};
 pub use session::{Session, Turn};
