@@ -35,8 +35,8 @@
 //!
 //! What is not here: it decides nothing (consensus says what to persist, when a message may leave, what a suspect node
 //! may do, and when the mark goes); it does not ask peers for what is missing, drop the log's beginning, or keep
-//! snapshots; it does not watch for a disk that hangs. It can't see a disk that reports a sync as done and loses it, nor a whole last batch, or a whole last
-//! segment, that was replaced by what stood there before.
+//! snapshots; it does not watch for a disk that hangs. It can't see a disk that reports a sync as done and loses it, nor
+//! a whole last batch, or a whole last segment, that was replaced by what stood there before.
 
 mod data_dir;
 #[allow(clippy::module_inception)]

@@ -5,7 +5,8 @@
 //! format, and it must not touch a clock, a file or anything that iterates in no order.
 //!
 //! Every command makes exactly one new revision, also one that deletes a key that was not there: a client counts
-//! on the revision that its write was given. A digest of the state, kept with every change, lets nodes compare theirs. No history is kept: only what is current can be read.
+//! on the revision that its write was given. A digest of the state, kept with every change, lets nodes compare theirs.
+//! No history is kept: only what is current can be read.
 
 mod digest;
 mod store;

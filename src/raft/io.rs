@@ -4,7 +4,7 @@
 //! loop {
 //!     let event = inbox.receive_until(next_tick);          // peers, clients, completions, the clock
 //!     raft.step(clock.now(), input_of(event), &mut out);   // any number of steps, then:
-//!     for p in out.persists  { wal.queue(p) }              // 1. in order; never reordered, never merged across
+//!     for p in out.persists  { wal.queue(p) }              // 1. in order, none left out
 //!     for m in out.send      { net.send(m) }               // 2. at once, in parallel with the disk
 //!     for e in out.committed { kv.apply(e) }               // 3. in order, each exactly once since start
 //!     for f in out.fetches   { background.read(f) }        // 4. answered by Input::Fetched, in any order
@@ -27,6 +27,8 @@
 //! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
 //! 6. `now` never goes back. `Tick` comes at least every `Config::heartbeat / 2` or so; nothing is timed otherwise.
 //!    While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded number of bytes.
+//! 7. `Damaged` comes once the mark of a suspect directory is durable; only `cleared` removes that. `Space` comes with
+//!    each change of the room that the disk has.
 
 use std::sync::Arc;
 use std::time::Duration;

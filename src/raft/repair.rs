@@ -39,12 +39,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use super::log::cut;
 use super::{Body, Damage, MissingEntry, Outputs, Raft, State, quorum};
 use crate::base::limits::{REFILL_ENTRIES_MAX, REFILL_WAITING_MAX};
 use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Members, Moment, NodeId, Space, Term};
 use crate::guard::{Guard, removed};
-
-use super::log::cut;
 
 /// Names one entry for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -429,6 +428,7 @@ impl Raft {
         self.repair.nobody_is_sound = false;
         out.cleared = true;
     }
+
     /// Whether this log has become that of the current leader, up to where that one's ended after the damage. A
     /// leader's own is, once it has committed in its term: every voter has voted for it.
     fn is_end_settled(&self) -> bool {

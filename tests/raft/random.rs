@@ -199,7 +199,8 @@ impl Run {
         elsewhere || ever <= self.size as usize / 2
     }
 
-    /// Whether a node says that every end is lost, or names an entry whose every copy is bad. Then no disk has it, and some have lost it or their end.
+    /// Whether a node says that every end is lost, or names an entry whose every copy is bad. Then no disk has it, and
+    /// some have lost it or their end.
     fn names_a_lost_entry(&self) -> bool {
         let nodes = &self.cluster.nodes;
         let nobody = |id: &NodeId| self.cluster.raft(*id).is_some_and(|raft| raft.health().nobody_is_sound);

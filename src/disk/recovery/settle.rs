@@ -4,17 +4,16 @@
 //! 2. Damaged batches get a first sector that says what they held, if theirs is lost, and their lost sectors are filled
 //!    with what no write leaves: so that they stay what they are, whatever happens to their neighbours.
 //! 3. What an earlier start repaired is written once more.
-//! 4. What may have been a part of the log behind its last known batch is zeroed, or a torn tail cut, and the last batch
-//!    is rewritten.
+//! 4. The last batch is rewritten; what may have been a part of the log behind it is zeroed, or a torn tail cut.
 //! 5. Damaged batches of which nothing is missing that anybody needs are remade whole.
 //! 6. The segments that wait are zeroed where a torn write may have reached, and the term slots are rewritten.
 //!
-//! A process that was killed, or whose fsync failed, leaves bytes in the page cache that are not on disk, and that a later
-//! fsync does not bring there. So nothing that only the cache may hold is believed: it is rewritten in place and fsynced,
-//! names too. Batches before the last are safe: each was written after the fsync of the one before returned. The same
-//! holds for zeros: the reach of one batch behind the log's end, and at the start of each segment that waits, is zeroed
-//! again even if it reads as zero. Otherwise the rest of a batch that was cut could come back with the next loss of power,
-//! behind newer ones.
+//! A process that was killed, or whose fsync failed, leaves bytes in the page cache that are not on disk, and that a
+//! later fsync does not bring there. So nothing that only the cache may hold is believed: it is rewritten in place and
+//! fsynced, names too. Batches before the last are safe: each was written after the fsync of the one before returned.
+//! The same holds for zeros: the reach of one batch behind the log's end, and at the start of each segment that waits,
+//! is zeroed again even if it reads as zero. Otherwise the rest of a batch that was cut could come back with the next
+//! loss of power, behind newer ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

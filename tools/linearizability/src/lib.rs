@@ -59,7 +59,8 @@
 //!
 //! It does not check that the operations of one connection take effect in the order in which they were sent, which is
 //! more than linearizability says, and it does not believe revisions: without them it comes to the same verdict on the
-//! values, but later. Without revisions, some dozens of operations at once on keys that pages tie together can be too many to decide.
+//! values, but later. Without revisions, some dozens of operations at once on keys that pages tie together can be too
+//! many to decide.
 
 mod format;
 mod history;
