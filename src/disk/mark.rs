@@ -23,7 +23,7 @@ use super::identity::{field, sealed};
 use super::segment::unreadable;
 use crate::base::limits::{MARK_PLACES_MAX, SUSPECT_BYTES_MAX};
 
-pub(super) const SUSPECT_FILE: &str = "suspect";
+const SUSPECT_FILE: &str = "suspect";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {

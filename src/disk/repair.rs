@@ -108,7 +108,7 @@ impl Repairer {
     }
 
     /// Remakes batches whose lost records the wal has replaced meanwhile.
-    pub fn mend_replaced(&mut self) -> io::Result<()> {
+    fn mend_replaced(&mut self) -> io::Result<()> {
         let complete: Vec<u64> = {
             let map = self.map.lock();
             map.damaged()

@@ -32,7 +32,7 @@ use crate::guard::{Guard, removed};
 use crc32fast::Hasher;
 
 pub(super) const SECTOR_BYTES: usize = 512;
-pub(super) const STAMP_BYTES: usize = 20;
+const STAMP_BYTES: usize = 20;
 pub(super) const SECTOR_PAYLOAD_BYTES: usize = SECTOR_BYTES - STAMP_BYTES;
 /// Batches start on a fresh block, so that an append never rewrites a block that holds durable data.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -131,7 +131,7 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
     groups.iter().all(|group| are_zero(group)) && are_zero(words) && rest.iter().all(|byte| *byte == 0)
 }
 
-pub(super) fn be_u16(bytes: &[u8], at: usize) -> u16 {
+fn be_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes(bytes[at..at + 2].try_into().expect("a range of 2 bytes"))
 }
 

@@ -79,12 +79,6 @@ impl NetCounters {
         self.closed[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Connections closed for what they sent: malformed frames, foreign protocols, lines without end.
-    pub fn bad_input(&self) -> u64 {
-        use CloseReason::*;
-        [UnknownProtocol, ReservedProtocol, Http, BadFrame, LineTooLong].into_iter().map(|why| self.closed(why)).sum()
-    }
-
     pub(super) fn count_closed(&self, reason: CloseReason) {
         self.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
     }

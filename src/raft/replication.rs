@@ -203,7 +203,7 @@ impl Raft {
     }
 
     /// Sends `peer` what it lacks, as far as its state and its window allow.
-    pub(super) fn send_appends(&mut self, now: Moment, peer: NodeId, out: &mut Outputs) {
+    fn send_appends(&mut self, now: Moment, peer: NodeId, out: &mut Outputs) {
         let stamp = self.stamp();
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.peers.get_mut(&peer) else { return };
