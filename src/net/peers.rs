@@ -35,16 +35,10 @@ impl Net {
             return self.linger(id, output, CloseReason::HelloRefused);
         }
         wire::encode_hello_reply(&self.me.welcome(), &mut output);
-        let waiting = Role::Dialed { peer: hello.from.id, input: BytesMut::new() };
-        let Role::Client(session) = std::mem::replace(&mut connection.role, waiting) else { return };
-        let from = hello.from.id;
-        connection.role = Role::Peer(PeerInput {
-            from,
-            instance: hello.from.instance,
-            cluster: hello.from.cluster,
-            input: session.into_rest(),
-            output,
-        });
+        let Role::Client(session) = &mut connection.role else { return };
+        let (input, from) = (session.take_rest(), hello.from.id);
+        let (instance, cluster) = (hello.from.instance, hello.from.cluster);
+        connection.role = Role::Peer(PeerInput { from, instance, cluster, input, output });
         connection.must_be_peer_by = None;
         self.clients_open -= 1;
         // The older one first: nothing that it still holds may come behind what the new one brings.

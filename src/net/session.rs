@@ -31,7 +31,7 @@ const RESP_ANSWER: &[u8] = b"-ERR this port does not speak RESP; it takes lines 
 pub enum Turn {
     /// A client's, or not known yet.
     Client,
-    /// A peer's hello. The session is over; [`Session::into_rest`] has the bytes behind the hello.
+    /// A peer's hello. The session is over; [`Session::take_rest`] has the bytes behind the hello.
     Hello(Box<wire::Hello>),
 }
 
@@ -179,8 +179,8 @@ impl Session {
     }
 
     /// The bytes behind a peer's hello.
-    pub fn into_rest(self) -> BytesMut {
-        self.input
+    pub fn take_rest(&mut self) -> BytesMut {
+        std::mem::take(&mut self.input)
     }
 
     // ---- decoding ------------------------------------------------------------------------------------------

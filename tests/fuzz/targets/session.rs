@@ -72,7 +72,7 @@ fn converse(said: &[u8], choose: &mut dyn FnMut(Choice, usize) -> usize) -> Hear
         match session.advance(&mut admission, &mut asked) {
             Ok(Turn::Client) => {}
             Ok(Turn::Hello(hello)) => {
-                let rest = [&session.into_rest()[..], unsaid].concat();
+                let rest = [&session.take_rest()[..], unsaid].concat();
                 assert!(said.ends_with(&rest), "bytes behind the hello were lost or invented");
                 break End::Hello(hello, rest);
             }
