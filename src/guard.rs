@@ -9,7 +9,7 @@
 //!
 //! | who says it | for whom | by |
 //! |---|---|---|
-//! | the simulator | the thread that runs the seed | [`remove`] and [`assert_nothing`] |
+//! | the simulator | the thread that runs the seed | `remove` and `assert_nothing` |
 //! | `tools/mutants` | a whole process, and those that it starts | the environment: `RAFTKV_REMOVED=NAME`, `RAFTKV_ASSERTIONS=off` |
 
 macro_rules! guards {
