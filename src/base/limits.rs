@@ -167,8 +167,9 @@ pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
 /// The longest pause between two steps, so that a small log is scrubbed soon after a start.
 pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A log that can't be read in some place is scrubbed at once, and so long after again if it still can't.
-pub const SUSPICION_INTERVAL: Duration = Duration::from_secs(60);
+/// A log that can't be read in some place is scrubbed at once, and again if it still can't: after so many times what the pass
+/// before took.
+pub const SUSPICION_REST_FACTOR: u32 = 9;
 /// Applied entries whose state's digest is remembered, to be compared with the other nodes'. Reached: the oldest go, and a
 /// node that applies so far behind is not compared.
 pub const DIGESTS_REMEMBERED: usize = 4096;

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::ScrubStatus;
-use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES, SUSPICION_INTERVAL};
+use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES, SUSPICION_REST_FACTOR};
 use crate::base::{Moment, counted, mebibytes};
 use crate::disk::{LogReader, Repairer, Scrub, ScrubStep};
 
@@ -26,8 +26,8 @@ pub struct Scrubbing {
     /// The next pass is one that was asked for.
     is_asked_for: bool,
     due_at: Option<Moment>,
-    /// When a part of the log last could not be read.
-    suspected_at: Option<Moment>,
+    /// Until then nothing that can't be read is a reason for another pass.
+    rests_until: Moment,
 }
 
 struct Pass {
@@ -48,7 +48,7 @@ impl Scrubbing {
             beyond_repair: None,
             is_asked_for: false,
             due_at,
-            suspected_at: None,
+            rests_until: now,
         }
     }
 
@@ -75,13 +75,17 @@ impl Scrubbing {
         }
     }
 
-    /// A part of the log could not be read though it was sound at the start: a pass finds out what is lost. One that finds
-    /// nothing is no reason for another at once, however often the same part is asked for.
+    /// A part of the log could not be read though it was sound at the start: a pass finds out what is lost. It rests after
+    /// that, so that what is asked for over and over again does not keep the disk busy.
     pub fn on_unreadable(&mut self, now: Moment) {
-        if self.suspected_at.is_none_or(|at| now >= at + SUSPICION_INTERVAL) {
-            self.suspected_at = Some(now);
+        if now >= self.rests_until {
             self.begin_now(now);
         }
+    }
+
+    /// A pass at full speed, begun at `begun`, is over.
+    fn rest(&mut self, begun: Moment, now: Moment) {
+        self.rests_until = now + now.since(begun) * SUSPICION_REST_FACTOR;
     }
 
     pub fn step(
@@ -142,6 +146,9 @@ impl Scrubbing {
         if step.is_finished {
             let found = counted(pass.found as u64, "place", "places");
             log::info!("the log was scrubbed: {}, damage in {found}", mebibytes(step.bytes_total));
+            if is_asked_for {
+                self.rest(begun, now);
+            }
             self.pass = None;
             return self.interval.map(|interval| now.max(begun + interval));
         }
@@ -163,14 +170,14 @@ mod tests {
 
     #[test]
     fn what_stays_unreadable_is_no_reason_for_one_pass_after_the_other() {
-        let mut scrubbing = Scrubbing::new(None, Moment::ZERO);
         let ms = |ms| Moment::ZERO + Duration::from_millis(ms);
+        let mut scrubbing = Scrubbing::new(None, ms(0));
         scrubbing.on_unreadable(ms(10));
         assert_eq!(scrubbing.due_at(), Some(ms(10)));
-        scrubbing.on_unreadable(ms(20));
-        assert_eq!(scrubbing.due_at(), Some(ms(10)), "the same suspicion");
-        let later = ms(10) + SUSPICION_INTERVAL;
-        scrubbing.on_unreadable(later);
-        assert_eq!(scrubbing.due_at(), Some(later), "it is asked again");
+        scrubbing.rest(ms(10), ms(110));
+        scrubbing.on_unreadable(ms(1009));
+        assert_eq!(scrubbing.due_at(), Some(ms(10)), "a pass took 100 ms, and 900 are to be left to others");
+        scrubbing.on_unreadable(ms(1010));
+        assert_eq!(scrubbing.due_at(), Some(ms(1010)));
     }
 }
