@@ -27,9 +27,8 @@ impl Raft {
             if member.id == self.config.id {
                 return Some(Reverse(self.space));
             }
-            let silence = now.since(leading.heard_at(member)?);
-            let space = || Some(Reverse(leading.peers.get(&member.id)?.space));
-            if silence < self.config.election_timeout_max { space() } else { None }
+            let is_heard = now.since(leading.heard_at(member)?) < self.config.election_timeout_max;
+            is_heard.then_some(Reverse(leading.peers.get(&member.id)?.space))
         };
         // Without a majority nothing is committed; that is not for want of room.
         let majority = quorum::reached(self.membership.current(), space).map_or(Space::Plenty, |Reverse(space)| space);
