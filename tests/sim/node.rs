@@ -82,9 +82,18 @@ pub enum Life {
 pub struct Running {
     pub actors: Actors,
     pub lanes: Lanes,
-    /// When each actor wakes up next.
-    wakes: [Option<Time>; 4],
+    wakes: [Wakes; 4],
     seen: Seen,
+}
+
+/// When an actor wakes up.
+#[derive(Default)]
+struct Wakes {
+    /// What is due for it next; of the wakes before and behind it nothing comes.
+    next: Option<Time>,
+    /// All that are on their way. An actor that goes back to sleep until the time that it was woken up before has its
+    /// wake there already.
+    scheduled: Vec<Time>,
 }
 
 /// The production code of a process.

@@ -96,7 +96,7 @@ impl World {
             background_busy: None,
             net,
         };
-        let running = Running { actors, lanes: Lanes::new(), wakes: [None; 4], seen };
+        let running = Running { actors, lanes: Lanes::new(), wakes: Default::default(), seen };
         self.nodes[at].life = Life::Up(Box::new(running));
         // The wal looks for a segment before it first sleeps.
         self.run_wal(at)?;

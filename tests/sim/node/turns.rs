@@ -14,7 +14,7 @@ impl World {
     /// The clock has changed: what was to happen when it shows a certain time happens at another.
     pub fn rearm(&mut self, at: usize) {
         if let Life::Up(running) = &mut self.nodes[at].life {
-            running.wakes = [None; 4];
+            running.wakes.iter_mut().for_each(|wakes| wakes.next = None);
             self.arm(at);
         }
     }
@@ -40,10 +40,13 @@ impl World {
             };
             let Some(due) = due else { continue };
             let due = due.max(self.now).max(paused_until);
-            let wake = &mut running.wakes[actor as usize];
-            if wake.is_none_or(|at| due < at) {
-                *wake = Some(due);
-                self.queue.push(due, Event::Wake { at: at as u8, epoch, actor });
+            let wakes = &mut running.wakes[actor as usize];
+            if wakes.next.is_none_or(|at| due < at) {
+                wakes.next = Some(due);
+                if !wakes.scheduled.contains(&due) {
+                    wakes.scheduled.push(due);
+                    self.queue.push(due, Event::Wake { at: at as u8, epoch, actor });
+                }
             }
         }
     }
@@ -55,10 +58,12 @@ impl World {
         }
         let paused_until = node.paused_until;
         let Life::Up(running) = &mut node.life else { return Ok(()) };
-        if running.wakes[actor as usize] != Some(self.now) {
+        let wakes = &mut running.wakes[actor as usize];
+        wakes.scheduled.retain(|due| *due != self.now);
+        if wakes.next != Some(self.now) {
             return Ok(()); // another wake came first, and this one is for nothing
         }
-        running.wakes[actor as usize] = None;
+        wakes.next = None;
         if paused_until <= self.now {
             match actor {
                 Actor::Net => self.run_net(at)?,
