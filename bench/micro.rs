@@ -208,7 +208,7 @@ fn elected_leader() -> Leader {
 }
 
 fn persist(entries: Vec<Entry>) -> Persist {
-    Persist { seq: PersistSeq::ZERO, hard_state: None, entries, messages: Vec::new() }
+    Persist { seq: PersistSeq::ZERO, cut_from: None, hard_state: None, entries, messages: Vec::new() }
 }
 
 fn new_wal(disk: Arc<dyn Disk>, settings: WalSettings) -> Wal {

@@ -5,17 +5,25 @@ mod common;
 use common::PATIENCE;
 use common::embedded::{Embedded, says};
 use raftkv::api::Status;
-use raftkv::base::NodeId;
+use raftkv::base::{Entry, EntryKind, LogIndex, NodeId, PersistSeq, Term};
+use raftkv::disk::{Wal, WalSettings};
 use raftkv::node::settings::Tuning;
+use raftkv::raft::Persist;
 
 const LOG: &str = "wal/0000000000000001.seg";
 const BLOCK: usize = 4096;
 const KEYS: usize = 40;
 
+const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Three nodes that all hold `KEYS` acknowledged writes, each in a batch of its own.
 fn start() -> Embedded {
-    let tuning = Tuning { segment_bytes: 4 * 1024 * 1024, scrub_interval: None, ..Tuning::default() };
-    let nodes = Embedded::start(tuning, 7);
+    start_nodes(3)
+}
+
+fn start_nodes(count: u32) -> Embedded {
+    let tuning = Tuning { segment_bytes: SEGMENT_BYTES, scrub_interval: None, ..Tuning::default() };
+    let nodes = Embedded::start_nodes(count, tuning, 7);
     let leader = nodes.leader();
     let mut client = nodes.cluster.client(leader);
     for key in 0..KEYS {
@@ -131,4 +139,46 @@ fn a_running_node_whose_log_is_damaged_beyond_repair_says_so_and_goes_on() {
     assert!(says(&done, "damaged beyond repair"), "{done:?}");
     assert_everything_is_there(&nodes);
     nodes.assert_all_run();
+}
+
+/// What a node that is down has written since `before` its log's end: each of `batches` holds so many entries.
+fn append(nodes: &Embedded, id: NodeId, (term, last): (Term, LogIndex), batches: &[u64]) {
+    let settings = WalSettings { segment_bytes: SEGMENT_BYTES, ..WalSettings::default() };
+    let mut wal = Wal::open(nodes.disks[&id].attach(), settings, None).unwrap().wal;
+    let mut index = last;
+    for entries in batches {
+        let mut entry = || {
+            index = index.next();
+            Entry { index, term, kind: EntryKind::Noop, data: Default::default() }
+        };
+        let entries = (0..*entries).map(|_| entry()).collect();
+        wal.persist(&[Persist { seq: PersistSeq(0), cut_from: None, hard_state: None, entries, messages: Vec::new() }])
+            .unwrap();
+    }
+}
+
+/// The others have the first entry of it, and nobody has the second. Neither the one that comes back nor the one that never
+/// will may keep the node from being sound.
+#[test]
+fn a_batch_that_others_have_only_a_part_of_comes_back_as_far_as_it_counts() {
+    for count in [2, 3] {
+        let mut nodes = start_nodes(count);
+        let all = nodes.cluster.ids();
+        let status = nodes.status(nodes.leader());
+        let end = (status.term, status.last);
+        all.iter().for_each(|id| nodes.cluster.kill(*id));
+        append(&nodes, all[0], end, &[2, 1]);
+        append(&nodes, all[1], end, &[1]);
+        let written = log_of(&nodes, all[0]);
+        let last = written.chunks(BLOCK).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap();
+        damage(&nodes, all[0], last - 1, 1);
+        for id in &all {
+            nodes.cluster.restart(*id).expect("a damaged node starts");
+        }
+        for id in &all {
+            let is_sound = |status: &Status| status.problems.is_empty() && status.leader.is_some();
+            nodes.await_status(*id, "soundness", is_sound);
+        }
+        assert_everything_is_there(&nodes);
+    }
 }

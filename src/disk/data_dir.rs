@@ -296,7 +296,13 @@ mod tests {
             let hard_state = Some(HardState { term: Term(1), vote: NodeId::new(1) });
             for index in life * 10 + 1..=life * 10 + 10 {
                 let entries = vec![entry(index)];
-                let persist = crate::raft::Persist { seq: PersistSeq(index), hard_state, entries, messages: vec![] };
+                let persist = crate::raft::Persist {
+                    seq: PersistSeq(index),
+                    cut_from: None,
+                    hard_state,
+                    entries,
+                    messages: vec![],
+                };
                 opened.wal.persist(&[persist]).unwrap();
                 if let Some(job) = opened.wal.wants_segment() {
                     opened.wal.add_segment(job.run(&*data_dir.disk(), crate::disk::Pace::HalfTheTime).unwrap());

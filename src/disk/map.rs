@@ -78,6 +78,7 @@ pub(super) struct LogMap {
     bytes: u64,
     /// By number.
     damaged: BTreeMap<u64, DamagedBatch>,
+    has_given_up: bool,
 }
 
 /// What a reader needs to fetch entries without holding the map.
@@ -153,9 +154,21 @@ impl LogMap {
             self.term_runs.push((run.first, run.term));
         }
         self.last = run.last();
+        self.give_up(run.first);
+    }
+
+    /// Nobody needs any more what was lost of `from` and behind it.
+    pub fn give_up(&mut self, from: LogIndex) {
         for damaged in self.damaged.values_mut() {
-            damaged.live_until = damaged.live_until.min(run.first);
+            let before = damaged.live().count();
+            damaged.live_until = damaged.live_until.min(from);
+            self.has_given_up |= damaged.live().count() < before;
         }
+    }
+
+    /// Whether, since this was asked last, less is needed of a damaged batch than before.
+    pub fn take_given_up(&mut self) -> bool {
+        std::mem::take(&mut self.has_given_up)
     }
 
     /// Whether `run`, which is yet to be pushed, goes back before a missing entry in the term of that entry's batch.

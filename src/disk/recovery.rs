@@ -377,7 +377,13 @@ mod tests {
             let data = vec![7; 4000].into();
             let entry = Entry { index: LogIndex(index), term: Term(1), kind: EntryKind::Commands, data };
             let hard_state = Some(HardState { term: Term(1), vote: None });
-            let persist = Persist { seq: PersistSeq(index), hard_state, entries: vec![entry], messages: Vec::new() };
+            let persist = Persist {
+                seq: PersistSeq(index),
+                cut_from: None,
+                hard_state,
+                entries: vec![entry],
+                messages: Vec::new(),
+            };
             opened.wal.persist(&[persist]).unwrap();
         }
         let mut read = Vec::new();

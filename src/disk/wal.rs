@@ -209,6 +209,8 @@ impl Wal {
                 self.slots.write(state)?;
             }
         }
+        // What is known to be lost was written before all of `batch`: no entry of that is given up.
+        batch.iter().filter_map(|persist| persist.cut_from).for_each(|from| self.map.lock().give_up(from));
         let entries: Vec<&Entry> = batch.iter().flat_map(|persist| &persist.entries).collect();
         for entry in &entries {
             self.take(entry);
@@ -410,6 +412,12 @@ impl Wal {
             self.failed = Some(error.to_string());
             WalError::Failed(error)
         })
+    }
+
+    /// Whether, since this was asked last, something was given up that a damaged batch waited for: then
+    /// [`super::Repairer::mend_given_up`] may have something to do.
+    pub fn take_given_up(&mut self) -> bool {
+        self.map.lock().take_given_up()
     }
 
     /// The last entry that is durable.

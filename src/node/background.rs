@@ -35,6 +35,8 @@ pub enum BackgroundEvent {
     Repair {
         entries: Vec<Entry>,
     },
+    /// From the wal: of what was lost some is not needed any more, and the rest of its batch may be at hand.
+    MendGivenUp,
     /// Nothing is lost any more.
     ClearMark,
     /// A full pass over the log, as fast as the disk reads.
@@ -87,6 +89,7 @@ impl Background {
             BackgroundEvent::Fetch(Fetch { lo, hi }) => self.fetch(now, lo, hi, exits),
             BackgroundEvent::RecordCluster { cluster } => self.record_cluster(now, cluster)?,
             BackgroundEvent::Repair { entries } => self.repair(&entries, exits)?,
+            BackgroundEvent::MendGivenUp => self.mend_given_up(exits)?,
             BackgroundEvent::ClearMark => self.maybe_clear_mark()?,
             BackgroundEvent::Scrub => self.scrubbing.begin_now(now),
             BackgroundEvent::Stop => {}
@@ -138,16 +141,21 @@ impl Background {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
         for entry in entries {
             let offered = self.repairer.offer(entry);
-            match offered.map_err(|error| End::Io(format!("a damaged log can't be repaired: {error}")))? {
+            match offered.map_err(unrepaired)? {
                 Offered::NotMissing => refused.push(entry.index),
                 Offered::Kept => {}
                 Offered::Repaired(repaired) => done.extend(repaired),
             }
         }
+        tell_repaired(done, refused, exits);
+        Ok(())
+    }
+
+    fn mend_given_up(&mut self, exits: &mut impl Exits) -> Result<(), End> {
+        let done = self.repairer.mend_given_up().map_err(unrepaired)?;
         if !done.is_empty() {
-            log::info!("on the disk again: {}", counted(done.len() as u64, "lost log entry", "lost log entries"));
+            tell_repaired(done, Vec::new(), exits);
         }
-        exits.to_consensus(ConsensusEvent::Repaired { done, refused });
         Ok(())
     }
 
@@ -195,6 +203,17 @@ impl Background {
             exits.to_consensus(ConsensusEvent::Shortage(self.shortage.clone()));
         }
     }
+}
+
+fn unrepaired(error: io::Error) -> End {
+    End::Io(format!("a damaged log can't be repaired: {error}"))
+}
+
+fn tell_repaired(done: Vec<LogIndex>, refused: Vec<LogIndex>, exits: &mut impl Exits) {
+    if !done.is_empty() {
+        log::info!("on the disk again: {}", counted(done.len() as u64, "lost log entry", "lost log entries"));
+    }
+    exits.to_consensus(ConsensusEvent::Repaired { done, refused });
 }
 
 pub struct BackgroundLoop {

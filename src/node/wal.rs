@@ -113,6 +113,9 @@ impl WalWork {
         }
         self.report_space(exits);
         exits.to_consensus(ConsensusEvent::Persisted { seq });
+        if self.wal.take_given_up() {
+            exits.to_background(BackgroundEvent::MendGivenUp);
+        }
         Ok(())
     }
 }

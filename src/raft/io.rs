@@ -22,7 +22,7 @@
 //! 2. `Persisted { seq }` acknowledges `seq` and all before it. It names no log index: an index can be
 //!    overwritten while its old fsync is in flight.
 //! 3. A persist's first entry may have an index at or below what was persisted before: it then replaces
-//!    everything from there on.
+//!    everything from there on. `cut_from` comes before the entries: what is there and behind it is not asked for any more.
 //! 4. `committed` is in order and without gaps. It may run ahead of the local fsync: a majority holds it.
 //! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
 //! 6. `now` never goes back. `Tick` comes at least every `Config::heartbeat / 2` or so; nothing is timed otherwise.
@@ -156,6 +156,8 @@ pub struct Outputs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     pub seq: PersistSeq,
+    /// From here on nothing of what the disk has lost is needed: it was cut off, and nothing has replaced it yet.
+    pub cut_from: Option<LogIndex>,
     /// Durable before `entries` are.
     pub hard_state: Option<HardState>,
     /// Consecutive.

@@ -344,7 +344,23 @@ impl Raft {
             return;
         }
         let seq = self.durability.queue(end, self.hard_state, now);
-        out.persists.push(Persist { seq, hard_state, entries, messages: message.into_iter().collect() });
+        out.persists.push(Persist {
+            seq,
+            cut_from: None,
+            hard_state,
+            entries,
+            messages: message.into_iter().collect(),
+        });
+    }
+
+    /// Tells the wal that the log ends here now, in its place among what it is given.
+    fn queue_cut(&mut self, now: Moment, out: &mut Outputs) {
+        let (end, hard_state) = (self.log.last_index(), self.hard_state);
+        let changed = self.durability.queued_hard_state() != hard_state;
+        let seq = self.durability.queue(end, hard_state, now);
+        let hard_state = changed.then_some(hard_state);
+        let (cut_from, entries, messages) = (Some(end.next()), Vec::new(), Vec::new());
+        out.persists.push(Persist { seq, cut_from, hard_state, entries, messages });
     }
 
     /// Sends what promises that the log up to `up_to`, the current term and the vote are durable: now if they are,

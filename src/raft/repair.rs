@@ -369,14 +369,15 @@ impl Raft {
                 missing.answers.insert(from, (instance, absence));
             }
         }
-        self.maybe_cut_uncommitted(out);
+        self.maybe_cut_uncommitted(now, out);
         if out.refilled.len() > took {
             self.repair.ask_at = now; // there may be more where that came from
         }
     }
 
-    /// Cuts the log before the first missing entry that can't have been committed.
-    fn maybe_cut_uncommitted(&mut self, out: &mut Outputs) {
+    /// Cuts the log before the first missing entry that can't have been committed. The disk is told at once: what it lost of
+    /// the same batch before that can't be put back for as long as it waits for what nobody has.
+    fn maybe_cut_uncommitted(&mut self, now: Moment, out: &mut Outputs) {
         if matches!(self.state, State::Leader(_)) {
             return; // its own entries are committed or on their way; others hold them
         }
@@ -388,6 +389,7 @@ impl Raft {
         self.repair.end_uncertain = true;
         self.repair.forget_barrier();
         self.truncate(from, out);
+        self.queue_cut(now, out);
     }
 
     /// Whether a quorum may have held it. This node has, and so has everyone who does not deny it for certain.

@@ -21,10 +21,14 @@ pub struct Embedded {
 impl Embedded {
     /// Three nodes that are about to elect.
     pub fn start(tuning: Tuning, seed: u64) -> Embedded {
-        let disks: BTreeMap<NodeId, MemoryDisk> = (1..=3).map(|number| (id(number), MemoryDisk::new())).collect();
+        Embedded::start_nodes(3, tuning, seed)
+    }
+
+    pub fn start_nodes(nodes: u32, tuning: Tuning, seed: u64) -> Embedded {
+        let disks: BTreeMap<NodeId, MemoryDisk> = (1..=nodes).map(|number| (id(number), MemoryDisk::new())).collect();
         let shared = disks.clone();
         let storage = Storage::Disks(Arc::new(move |id| shared[&id].attach()));
-        let cluster = EmbeddedCluster::start(EmbeddedSettings { nodes: 3, storage, tuning, seed }).unwrap();
+        let cluster = EmbeddedCluster::start(EmbeddedSettings { nodes, storage, tuning, seed }).unwrap();
         Embedded { cluster, disks }
     }
 

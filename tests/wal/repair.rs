@@ -1,7 +1,8 @@
 //! SAFETY 39b: a repair that stops anywhere leaves a node that still knows that it is damaged, or one that is whole.
 
 use raftkv::base::{LogIndex, Random};
-use raftkv::disk::{DiskOperation, MemoryDisk};
+use raftkv::disk::{DiskOperation, MemoryDisk, Offered};
+use raftkv::raft::Persist;
 
 use crate::support::*;
 use crate::truth::*;
@@ -110,7 +111,7 @@ fn an_entry_that_is_not_the_one_that_is_missing_is_refused() {
     assert!(missing[0].checksum.is_some(), "{missing:?}");
     let mut other = truth.entry(missing[0].index).clone();
     other.data = vec![7; other.data.len()].into();
-    assert_eq!(opened.repairer.offer(&other).unwrap(), raftkv::disk::Offered::NotMissing);
+    assert_eq!(opened.repairer.offer(&other).unwrap(), Offered::NotMissing);
     assert_eq!(opened.repairer.missing(), missing);
     truth.refill(opened, &disk, "after a wrong offer");
 }
@@ -134,5 +135,32 @@ fn a_log_that_was_cut_before_what_is_missing_ends_uncertain_unless_another_term_
             assert!(damage.suspect && damage.missing.is_empty(), "{start}, term {term}: {damage:?}");
             assert_eq!(damage.end_uncertain, uncertain, "{start}, term {term}");
         }
+    }
+}
+
+/// What is kept of a batch waits for the rest of it. Once that is cut off, or replaced, nobody brings it any more.
+#[test]
+fn what_is_kept_of_a_batch_is_put_back_once_nothing_else_of_it_is_needed() {
+    for is_cut in [true, false] {
+        let disk = disk_with(1, 600);
+        let mut opened = open_sound(&disk);
+        opened.wal.persist(&[persist(None, vec![entry(2, 1, 9), entry(3, 1, 9)])]).unwrap();
+        opened.wal.persist(&[persist(None, vec![entry(4, 1, 9)])]).unwrap();
+        disk.kill();
+        disk.alter(FIRST, 2 * 4096 + 9, &[0xff, 0, 0xff]);
+        let mut opened = open_sound(&disk);
+        assert_eq!(opened.repairer.offer(&entry(2, 1, 9)).unwrap(), Offered::Kept);
+        assert!(!opened.wal.take_given_up());
+        let (cut_from, entries) = if is_cut { (Some(LogIndex(3)), vec![]) } else { (None, vec![entry(3, 2, 9)]) };
+        opened.wal.persist(&[Persist { cut_from, ..persist(Some(hard_state(2, 0)), entries) }]).unwrap();
+        assert!(opened.wal.take_given_up(), "nobody is told that entry 3 is not needed any more");
+        assert_eq!(opened.repairer.mend_given_up().unwrap(), [LogIndex(2)]);
+        assert_eq!(opened.repairer.missing(), []);
+        disk.crash();
+        let opened = open_sound(&disk);
+        let missing: Vec<LogIndex> = opened.repairer.missing().iter().map(|missing| missing.index).collect();
+        assert_eq!(missing, if is_cut { vec![LogIndex(3)] } else { vec![] }, "a cut is not on the disk");
+        let sound = opened.reader.read(LogIndex(1), LogIndex(2), usize::MAX).unwrap();
+        assert_eq!(sound, [entry(1, 1, 600), entry(2, 1, 9)]);
     }
 }

@@ -41,7 +41,7 @@ pub fn hard_state(term: u64, vote: u32) -> HardState {
 }
 
 pub fn persist(hard_state: Option<HardState>, entries: Vec<Entry>) -> Persist {
-    Persist { seq: PersistSeq(0), hard_state, entries, messages: vec![] }
+    Persist { seq: PersistSeq(0), cut_from: None, hard_state, entries, messages: vec![] }
 }
 
 /// A log of the first `count` entries, of term 1, each in a batch of its own.

@@ -109,6 +109,7 @@ pub fn term_slots(bytes: &[u8]) -> bool {
     let next = HardState { term: found.term.next(), vote: None };
     let persist = raftkv::raft::Persist {
         seq: raftkv::base::PersistSeq(0),
+        cut_from: None,
         hard_state: Some(next),
         entries: vec![],
         messages: vec![],

@@ -51,7 +51,7 @@ fn members(index: u64, term: u64) -> Entry {
 }
 
 fn persist(hard_state: HardState, entries: Vec<Entry>) -> Persist {
-    Persist { seq: PersistSeq(0), hard_state: Some(hard_state), entries, messages: vec![] }
+    Persist { seq: PersistSeq(0), cut_from: None, hard_state: Some(hard_state), entries, messages: vec![] }
 }
 
 fn voted(term: Term) -> HardState {
