@@ -29,11 +29,15 @@ impl Delivery {
         self.failed.clear();
     }
 
-    /// Asks for entries `lo..=hi` unless that was done or has just failed.
-    pub fn fetch(&mut self, lo: LogIndex, hi: LogIndex, out: &mut Outputs) {
-        if !self.failed.contains(&lo) && self.asked.insert(lo) {
+    /// Asks for entries `lo..=hi` unless that was done or has just failed. Whether an answer is under way.
+    pub fn fetch(&mut self, lo: LogIndex, hi: LogIndex, out: &mut Outputs) -> bool {
+        if self.failed.contains(&lo) {
+            return false;
+        }
+        if self.asked.insert(lo) {
             out.fetches.push(Fetch { lo, hi });
         }
+        true
     }
 }
 

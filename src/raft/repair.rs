@@ -302,10 +302,10 @@ impl Raft {
                 None => match self.log.get(id.index) {
                     Some(entry) => entries.push(entry.clone()),
                     None if self.repair.waiting.len() >= REFILL_WAITING_MAX => {}
-                    None => {
+                    None if self.delivery.fetch(id.index, id.index, out) => {
                         self.repair.waiting.entry(id).or_default().insert(from);
-                        self.delivery.fetch(id.index, id.index, out);
                     }
+                    None => {} // it could not be read just now: it is asked for again
                 },
             }
         }

@@ -1,6 +1,7 @@
 //! Messages that no honest node sends, or that arrive when nobody expects them: they change nothing and break nothing.
 
 use bytes::Bytes;
+use raftkv::base::limits::{REFILL_ENTRIES_MAX, REFILL_WAITING_MAX};
 use raftkv::base::{Entry, EntryKind, InstanceId, LogIndex, NodeId, Random, Role, Space, Term};
 use raftkv::raft::{Absence, Barrier, Body, Check, EntryId, Input, Message, StateDigest};
 
@@ -239,4 +240,33 @@ fn noise(random: &mut Random) -> Message {
     };
     let from = 1 + random.below(4) as u32;
     message(from, 1 + random.below(3) as u32, term, body)
+}
+
+/// Peers that ask for what can't be read for now, again before the next tick, and then get it elsewhere.
+#[test]
+fn who_asked_for_what_could_not_be_read_is_not_waited_for() {
+    let settings = Settings { log_memory_bytes_max: 0, ..Settings::default() };
+    let mut cluster = Cluster::new(3, settings);
+    cluster.now = cluster.now + std::time::Duration::from_millis(300);
+    cluster.tick(id(1));
+    cluster.settle(&Default::default());
+    let last = 2 * REFILL_WAITING_MAX as u64;
+    while state(&cluster, id(1)).1.0 < last {
+        cluster.step(id(1), Input::Propose { data: Bytes::from_static(b"x") });
+        cluster.settle(&Default::default());
+    }
+    let refill = |indexes: std::ops::Range<u64>| {
+        let wanted = indexes.map(|index| EntryId { index: LogIndex(index), term: Term(1) }).collect();
+        message(2, 1, 1, Body::Refill { wanted, nonce: 1 })
+    };
+    let step = REFILL_ENTRIES_MAX as u64;
+    for first in (1..last - step).step_by(REFILL_ENTRIES_MAX) {
+        give(&mut cluster, refill(first..first + step));
+        while cluster.fetch(id(1), 0) {}
+        give(&mut cluster, refill(first..first + step));
+        cluster.tick(id(1));
+    }
+    cluster.settle(&Default::default());
+    give(&mut cluster, refill(last - 1..last));
+    assert!(cluster.fetch(id(1), 1), "what is asked for is not even read");
 }
