@@ -135,7 +135,8 @@ impl Scrubbing {
     fn postpone(&mut self, now: Moment, why: &str) {
         log::warn!("the log is damaged, and nothing is done about it before there is room: {why}; make room");
         self.is_asked_for = self.pass.take().is_some_and(|pass| pass.is_asked_for);
-        self.due_at = Some(now + SCRUB_PAUSE_MAX);
+        self.rests_until = now + SCRUB_PAUSE_MAX;
+        self.due_at = Some(self.rests_until);
     }
 
     /// Ends the pass if that was the last step. When the next one is due: a pass begins as long after the one before as
@@ -179,5 +180,15 @@ mod tests {
         assert_eq!(scrubbing.due_at(), Some(ms(10)), "a pass took 100 ms, and 900 are to be left to others");
         scrubbing.on_unreadable(ms(1010));
         assert_eq!(scrubbing.due_at(), Some(ms(1010)));
+    }
+
+    #[test]
+    fn what_can_not_be_marked_for_want_of_room_is_no_reason_for_one_pass_after_the_other() {
+        let now = Moment::ZERO + Duration::from_secs(1);
+        let mut scrubbing = Scrubbing::new(None, Moment::ZERO);
+        scrubbing.on_unreadable(now);
+        scrubbing.postpone(now, "the disk is full");
+        scrubbing.on_unreadable(now + Duration::from_millis(10));
+        assert_eq!(scrubbing.due_at(), Some(now + SCRUB_PAUSE_MAX));
     }
 }
