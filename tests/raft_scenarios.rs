@@ -312,7 +312,8 @@ impl Script {
                         let term = batch
                             .hard_state
                             .map_or(String::new(), |hard| format!(" term={} vote={:?}", hard.term, hard.vote));
-                        writeln!(output, "{node}: {seq}{term} [{entries}] then [{}]", messages.join(", "))?;
+                        let cut = batch.cut_from.map_or(String::new(), |from| format!(" cut={from}"));
+                        writeln!(output, "{node}: {seq}{cut}{term} [{entries}] then [{}]", messages.join(", "))?;
                     }
                 }
             }
@@ -358,6 +359,7 @@ scripts! {
     damage_refill
     damage_refill_term
     damage_replaced
+    damage_written_anew
     damage_running
     digest
     durability_acks

@@ -33,8 +33,10 @@ use crate::raft::MissingEntry;
 /// What became of an entry that was offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It is not missing, or not the one that is.
+    /// Nothing is missing there, or not any more.
     NotMissing,
+    /// Another one is missing there.
+    Other,
     /// Kept in memory until the rest of its batch is there.
     Kept,
     /// Its batch is whole and durable again; with it these entries, ascending.
@@ -95,7 +97,8 @@ impl Repairer {
             map.damaged().iter().filter(|(_, batch)| is_lost_in(entry, batch)).map(|(number, _)| *number).collect()
         };
         if wanting.is_empty() {
-            return Ok(Offered::NotMissing);
+            let is_missing = self.missing().iter().any(|missing| missing.index == entry.index);
+            return Ok(if is_missing { Offered::Other } else { Offered::NotMissing });
         }
         for number in &wanting {
             self.kept.entry(*number).or_default().insert(entry.index, entry.clone());
@@ -177,11 +180,13 @@ impl Repairer {
             return Ok(Vec::new());
         }
         remake(&*self.disk, &batch, kept)?;
-        self.kept.remove(&number);
+        let kept = self.kept.remove(&number).unwrap_or_default();
         self.map.lock().forget_damage(number);
-        let repaired: Vec<LogIndex> = batch.live().map(|lost| lost.index).collect();
-        self.repaired += repaired.len() as u64;
-        Ok(repaired)
+        self.repaired += batch.live().count() as u64;
+        // What the wal has written anew meanwhile is durable too; unless that is damaged by now.
+        let missing = self.missing();
+        let is_missing = |index: &LogIndex| missing.iter().any(|missing| missing.index == *index);
+        Ok(kept.into_keys().filter(|index| !is_missing(index)).collect())
     }
 }
 

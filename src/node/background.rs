@@ -142,7 +142,9 @@ impl Background {
         for entry in entries {
             let offered = self.repairer.offer(entry);
             match offered.map_err(unrepaired)? {
-                Offered::NotMissing => refused.push(entry.index),
+                // The wal has written it anew since consensus heard that it was lost.
+                Offered::NotMissing => done.push(entry.index),
+                Offered::Other => refused.push(entry.index),
                 Offered::Kept => {}
                 Offered::Repaired(repaired) => done.extend(repaired),
             }

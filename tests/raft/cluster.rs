@@ -282,7 +282,9 @@ impl Cluster {
         if is_it {
             state.disk.lost.remove(&entry.index);
         }
-        let (done, refused) = if is_it { (vec![entry.index], vec![]) } else { (vec![], vec![entry.index]) };
+        // What it has lost no more it has written anew.
+        let is_there = is_it || !lost;
+        let (done, refused) = if is_there { (vec![entry.index], vec![]) } else { (vec![], vec![entry.index]) };
         self.step(node, Input::Repaired { done, refused });
         true
     }

@@ -111,7 +111,7 @@ fn an_entry_that_is_not_the_one_that_is_missing_is_refused() {
     assert!(missing[0].checksum.is_some(), "{missing:?}");
     let mut other = truth.entry(missing[0].index).clone();
     other.data = vec![7; other.data.len()].into();
-    assert_eq!(opened.repairer.offer(&other).unwrap(), Offered::NotMissing);
+    assert_eq!(opened.repairer.offer(&other).unwrap(), Offered::Other);
     assert_eq!(opened.repairer.missing(), missing);
     truth.refill(opened, &disk, "after a wrong offer");
 }
@@ -163,4 +163,21 @@ fn what_is_kept_of_a_batch_is_put_back_once_nothing_else_of_it_is_needed() {
         let sound = opened.reader.read(LogIndex(1), LogIndex(2), usize::MAX).unwrap();
         assert_eq!(sound, [entry(1, 1, 600), entry(2, 1, 9)]);
     }
+}
+
+/// Consensus hears that an entry is lost while the wal has yet to write it anew, and offers it.
+#[test]
+fn what_was_written_anew_since_it_was_lost_is_said_to_be_there() {
+    let disk = disk_with(1, 600);
+    let mut opened = open_sound(&disk);
+    opened.wal.persist(&[persist(None, vec![entry(2, 1, 9), entry(3, 1, 9)])]).unwrap();
+    opened.wal.persist(&[persist(None, vec![entry(4, 1, 9)])]).unwrap();
+    disk.kill();
+    disk.alter(FIRST, 2 * 4096 + 9, &[0xff, 0, 0xff]);
+    let mut opened = open_sound(&disk);
+    assert_eq!(opened.repairer.offer(&entry(3, 1, 9)).unwrap(), Offered::Kept);
+    opened.wal.persist(&[persist(None, vec![entry(3, 1, 9)])]).unwrap();
+    assert_eq!(opened.repairer.offer(&entry(3, 1, 9)).unwrap(), Offered::NotMissing);
+    let there = Offered::Repaired(vec![LogIndex(2), LogIndex(3)]);
+    assert_eq!(opened.repairer.offer(&entry(2, 1, 9)).unwrap(), there);
 }
