@@ -295,9 +295,10 @@ impl Judged {
     }
 
     /// What was cut in memory, and why, is forgotten: a start finds only that the log goes on in place of what it
-    /// missed. Without a mark that was settled.
+    /// missed. Without a mark, or before the mark, that was settled.
     fn end_uncertain(&self) -> bool {
-        let marked = |mark: &Mark| mark.end_uncertain || self.replay.is_cut;
+        let is_cut = |mark: &Mark| self.replay.cut_in >= mark.since.max(1);
+        let marked = |mark: &Mark| mark.end_uncertain || is_cut(mark);
         self.uncertain.is_some() || self.mark.as_ref().is_some_and(marked)
     }
 }

@@ -22,8 +22,9 @@ pub(super) struct Replay {
     pub entries: VecDeque<Entry>,
     pub batches: u64,
     pub records: u64,
-    /// The log was cut before a missing entry, and goes on in the same term.
-    pub is_cut: bool,
+    /// The log was cut before a missing entry, and goes on in the same term: the start of the process that wrote that last; 0 if
+    /// none did.
+    pub cut_in: u32,
     /// Batches that are whole, and hold voids.
     voided: Vec<u64>,
     entries_bytes: usize,
@@ -44,7 +45,7 @@ impl Replay {
             entries: VecDeque::new(),
             batches: 0,
             records: 0,
-            is_cut: false,
+            cut_in: 0,
             voided: Vec::new(),
             entries_bytes: 0,
             entries_bytes_max,
@@ -57,7 +58,9 @@ impl Replay {
         let run = &written.run;
         self.map.check(run.first, run.term).map_err(|what| BadEntry { index: run.first, what })?;
         self.drop_from(run.first);
-        self.is_cut |= self.map.is_cut_by(run);
+        if self.map.is_cut_by(run) {
+            self.cut_in = written.incarnation;
+        }
         self.map.push(run);
         self.map.place(place, written);
         self.batches += 1;

@@ -181,3 +181,24 @@ fn what_was_written_anew_since_it_was_lost_is_said_to_be_there() {
     let there = Offered::Repaired(vec![LogIndex(2), LogIndex(3)]);
     assert_eq!(opened.repairer.offer(&entry(2, 1, 9)).unwrap(), there);
 }
+
+/// A cut that a leader has settled says nothing of what is damaged later.
+#[test]
+fn a_cut_that_was_settled_makes_no_end_uncertain_any_more() {
+    let disk = disk_with(3, 600);
+    disk.alter(FIRST, 2 * 4096 + 9, &[0xff, 0, 0xff]);
+    let mut opened = open_sound(&disk);
+    opened.wal.persist(&[persist(None, vec![entry(2, 1, 600), entry(3, 1, 600)])]).unwrap();
+    disk.crash();
+    let mut opened = open_sound(&disk);
+    assert!(opened.recovered.damage.end_uncertain);
+    opened.repairer.clear_mark().unwrap();
+    disk.crash();
+    assert!(!open_sound(&disk).recovered.damage.suspect);
+    disk.alter(FIRST, 4096 + 9, &[0xff, 0, 0xff]);
+    for start in ["the first start", "the second start"] {
+        let damage = open_sound(&disk).recovered.damage;
+        assert!(damage.suspect && !damage.end_uncertain, "{start}: {damage:?}");
+        disk.crash();
+    }
+}
