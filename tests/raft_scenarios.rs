@@ -351,6 +351,7 @@ scripts! {
     damage_all_votes
     damage_barrier
     damage_barrier_late
+    damage_cut_again
     damage_cut_restart
     damage_end
     damage_lost

@@ -210,6 +210,9 @@ impl Raft {
     pub(super) fn on_damaged(&mut self, now: Moment, found: Vec<MissingEntry>, out: &mut Outputs) {
         self.repair.suspect = true;
         self.repair.forget_barrier();
+        if found.iter().any(|missing| missing.index > self.log.last_index()) {
+            self.queue_cut(now, out); // the disk had no part of it that was lost when the log was cut
+        }
         for MissingEntry { index, term, .. } in found {
             if !self.log.matches(index, term) {
                 // It was replaced, and that may still be on its way to the disk.
