@@ -115,59 +115,33 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::{ClusterId, InstanceId, LogIndex, Member, Members, Term};
-    use crate::node::replica::{ReplicaConfig, ReplicaEvent};
-    use crate::node::settings::Tuning;
-    use crate::raft::{self, Body, Message};
-
-    fn id(number: u32) -> NodeId {
-        NodeId::new(number).unwrap()
-    }
-
-    /// Node 1 of three that have never met.
-    fn replica() -> Replica {
-        let member = |number| Member { id: id(number), instance: None, address: format!("host{number}:1").into() };
-        let voters = vec![member(1), member(2), member(3)];
-        let bootstrap = Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] };
-        let config = ReplicaConfig {
-            raft: Tuning::default().raft_config(id(1), InstanceId(1), bootstrap, 1),
-            cluster_name: "test".to_string(),
-            request_timeout: Duration::from_secs(5),
-            forward_id_first: 1,
-            started: Moment::ZERO,
-        };
-        Replica::new(config, raft::Recovered::default(), Moment::ZERO)
-    }
-
-    fn take(replica: &mut Replica, event: FromNet) {
-        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut Effects::default());
-    }
+    use crate::node::replica::ReplicaEvent;
+    use crate::node::testing::{Rig, node};
+    use crate::raft::Recovered;
 
     #[test]
     fn every_five_seconds_without_a_leader_the_missing_peers_are_named_with_their_reasons() {
-        let (mut journal, mut replica) = (Journal::new(id(1)), replica());
+        let (mut journal, mut rig) = (Journal::new(node(1)), Rig::recovered(Recovered::default(), 0));
         let at_ms = |ms| Moment::ZERO + Duration::from_millis(ms);
-        take(&mut replica, FromNet::LinkDown { peer: id(2), why: "connection refused".to_string() });
-        take(&mut replica, FromNet::LinkUp { peer: id(3) });
-        assert_eq!(journal.missing(at_ms(1000), &replica), None);
-        assert_eq!(journal.missing(at_ms(5999), &replica), None);
-        let report = journal.missing(at_ms(6000), &replica).expect("it is time");
+        let hear = |rig: &mut Rig, event| drop(rig.turn(ReplicaEvent::FromNet(event)));
+        hear(&mut rig, FromNet::LinkDown { peer: node(2), why: "connection refused".to_string() });
+        (3..=5).for_each(|peer| hear(&mut rig, FromNet::LinkUp { peer: node(peer) }));
+        assert_eq!(journal.missing(at_ms(1000), &rig.replica), None);
+        assert_eq!(journal.missing(at_ms(5999), &rig.replica), None);
+        let report = journal.missing(at_ms(6000), &rig.replica).expect("it is time");
         assert!(report.starts_with("no leader for 5 s; a new cluster forms once all"), "{report}");
-        assert!(report.ends_with("; node 2 at host2:1: connection refused"), "{report}");
-        assert_eq!(journal.missing(at_ms(10_999), &replica), None);
-        take(&mut replica, FromNet::LinkUp { peer: id(2) });
-        let report = journal.missing(at_ms(11_000), &replica).expect("it is time again");
+        assert!(report.ends_with("; node 2 at h:2: connection refused"), "{report}");
+        assert_eq!(journal.missing(at_ms(10_999), &rig.replica), None);
+        hear(&mut rig, FromNet::LinkUp { peer: node(2) });
+        let report = journal.missing(at_ms(11_000), &rig.replica).expect("it is time again");
         assert!(
             report.starts_with("no leader for 10 s; ") && report.ends_with("; all peers are connected"),
             "{report}"
         );
 
         // A leader ends the count, and the next loss begins at zero.
-        let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 1, check: crate::raft::Check::default() };
-        let message = Message { from: id(2), to: id(1), instance: InstanceId(2), term: Term(1), body };
-        take(&mut replica, FromNet::Raft { message });
-        assert!(replica.has_leader());
-        assert_eq!(journal.missing(at_ms(30_000), &replica), None);
+        rig.follow();
+        assert_eq!(journal.missing(at_ms(30_000), &rig.replica), None);
         assert!(journal.leaderless.is_none());
     }
 }

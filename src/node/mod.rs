@@ -30,6 +30,8 @@ mod apply;
 mod journal;
 mod reply;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod waiting;
 

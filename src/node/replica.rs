@@ -5,6 +5,14 @@
 //!
 //! A turn: any number of [`Replica::on_event`], then one [`Replica::end_turn`], which proposes what was collected,
 //! applies what is committed and answers what can be answered.
+//!
+//! `peers` knows where the others are, `problems` says what is wrong, `status` what a node says when it is asked, and
+//! `cluster_clock` is the time that entries are stamped with.
+
+mod cluster_clock;
+mod peers;
+mod problems;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +20,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::api::{Leader, PeerStatus, Reply, Request, ScrubStatus, Status};
-use crate::base::{
-    ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term, counted,
-};
+use crate::api::{Reply, Request, ScrubStatus};
+use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term};
 use crate::guard::{Guard, removed};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{
-    self, EntryId, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Raft, RoleChange, StateDigest,
+    self, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Raft, RoleChange, StateDigest,
 };
 use crate::wire;
 
@@ -28,6 +34,8 @@ use super::admit::{self, Batch, Verdict};
 use super::apply::{self, ApplyError};
 use super::reply;
 use super::waiting::{Expired, PendingForward, PendingReads, PendingWrite, Waiter, Waiting};
+use cluster_clock::ClusterClock;
+use peers::PeerLink;
 
 /// What a replica is told at start.
 #[derive(Debug)]
@@ -95,13 +103,6 @@ pub struct Effects {
     pub role_changes: Vec<RoleChange>,
     /// Something that no node may survive: what was committed can't be applied.
     pub fatal: Option<ApplyError>,
-}
-
-#[derive(Debug)]
-struct PeerLink {
-    address: Arc<str>,
-    /// Empty while the link is up.
-    down_because: String,
 }
 
 pub struct Replica {
@@ -287,166 +288,9 @@ impl Replica {
         self.raft.health()
     }
 
-    /// Whether there is nothing wrong with this node's disk and state, nor, as far as it knows, with the others' room and
-    /// state.
-    pub fn is_sound(&self) -> bool {
-        self.is_intact() && self.short_of_room().next().is_none()
-    }
-
-    /// Whether this node lacks nothing that it had, and knows of no state that is another one.
-    pub fn is_intact(&self) -> bool {
-        self.raft.diverged().is_none() && self.raft.differing().is_empty() && !self.raft.is_suspect()
-    }
-
     /// The nodes that are short of room, as far as this one knows: what a node that is gone said last, too.
     pub fn short_of_room(&self) -> impl Iterator<Item = (NodeId, Space)> {
         self.raft.short_of_room()
-    }
-
-    /// Nothing goes on without a disk that is not here: waiting does not help.
-    pub fn is_stuck(&self) -> bool {
-        let Health { lost, nobody_is_sound, .. } = self.raft.health();
-        lost.is_some() || nobody_is_sound
-    }
-
-    /// What is wrong with this node's disk, state and place in the cluster, and what is done about it, as sentences.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = self.log_problems();
-        problems.extend(self.beyond_repair.iter().map(|what| {
-            format!(
-                "its log is damaged beyond repair, {what}: it goes on as long as it runs and will not start again, so \
-                 keep it running until all others are up"
-            )
-        }));
-        problems.extend(self.raft.why_uncounted());
-        problems.extend(self.raft.short_of_room().map(|(node, space)| self.room_problem(node, space)));
-        if let Some(index) = self.raft.diverged() {
-            problems.push(format!(
-                "its state differs from the majority's behind log entry {index}: it does not lead any more; restart it, and \
-                 it builds its state anew (run the same version on all nodes, and test this machine's memory)"
-            ));
-        }
-        for (node, index) in self.raft.differing().iter().filter(|(node, _)| **node != self.id) {
-            problems.push(format!("the state of node {node} differs from the majority's behind log entry {index}"));
-        }
-        problems
-    }
-
-    fn room_problem(&self, node: NodeId, space: Space) -> String {
-        if node != self.id {
-            let how = if space == Space::Low { "nearly full" } else { "full" };
-            return format!("the disk of node {node} is {how} (its own status says why)");
-        }
-        let (how, what) = match space {
-            Space::Low => {
-                ("nearly full", "while it leads, or a majority is like it, nothing that makes the data grow is taken")
-            }
-            _ => ("full", "it takes no new log entries and does not stand for election"),
-        };
-        match &self.shortage {
-            Some(Shortage { is_full: false, what: why }) => {
-                format!("it can't make what its log needs next ({why}): {what}; mend that, and it goes on by itself")
-            }
-            shortage => {
-                let why = shortage.as_ref().map_or(String::new(), |shortage| format!(" ({})", shortage.what));
-                format!(
-                    "its disk is {how}{why}: {what}; make room in the file system of its data directory, and it goes on by \
-                     itself"
-                )
-            }
-        }
-    }
-
-    fn log_problems(&self) -> Vec<String> {
-        let Health { suspect, end_uncertain, missing, first_missing, lost, nobody_is_sound } = self.raft.health();
-        let mut problems = Vec::new();
-        if !suspect {
-            return problems;
-        }
-        problems.extend(lost.map(every_copy_is_bad));
-        if let Some(EntryId { index, .. }) = first_missing {
-            let entries = counted(missing as u64, "log entry", "log entries");
-            let what = match lost {
-                Some(_) => "until all are there again its vote does not count",
-                None => "what is lost is fetched from the other nodes, and until then its vote does not count",
-            };
-            problems.push(format!("its disk has lost {entries}, the first is {index}: {what}"));
-        } else if nobody_is_sound {
-            problems.push(NOBODY_IS_SOUND.to_string());
-        } else if end_uncertain {
-            problems.push(
-                "its disk has lost the end of its log: its vote counts only with all others, until it has what the \
-                 leader has"
-                    .to_string(),
-            );
-        } else {
-            problems.push("a part of its log was damaged; no log entry is missing (any more)".to_string());
-        }
-        problems
-    }
-
-    /// Why there may be no leader, as part of a sentence for the operator.
-    pub fn why_no_leader(&self) -> String {
-        let view = self.raft.view();
-        let Health { lost, nobody_is_sound, missing, end_uncertain, suspect, .. } = self.raft.health();
-        let needed = "an election needs a majority of the members";
-        match lost {
-            Some(lost) => every_copy_is_bad(lost),
-            None if nobody_is_sound => NOBODY_IS_SOUND.to_string(),
-            _ if view.role == Role::Uncounted => {
-                "this directory is not the one that the cluster knows, so it counts in no quorum".to_string()
-            }
-            _ if missing > 0 => {
-                let entries = counted(missing as u64, "log entry", "log entries");
-                format!("{needed}, and this node, whose disk has lost {entries}, has no vote until all are there again")
-            }
-            _ if end_uncertain => {
-                format!(
-                    "{needed}, and this node, whose disk has lost the end of its log, votes only together with all others"
-                )
-            }
-            _ if view.last == LogIndex::ZERO && !suspect => {
-                "a new cluster forms once all its members have answered".to_string()
-            }
-            _ => needed.to_string(),
-        }
-    }
-
-    /// The peers that are not heard from, and why, in one line.
-    pub fn who_is_missing(&self) -> String {
-        let peers: Vec<String> =
-            self.peers_down().map(|(peer, address, why)| format!("node {peer} at {address}: {why}")).collect();
-        if peers.is_empty() { "all peers are connected".to_string() } else { peers.join("; ") }
-    }
-
-    /// To a client: what this node knows of why nobody leads, and whether it helps to send it again.
-    fn no_leader(&self) -> Reply {
-        let view = self.raft.view();
-        let why = self.why_no_leader();
-        if self.is_stuck() {
-            return reply::no_leader(&why);
-        }
-        let (members, missing) = (self.peers.len() + 1, self.peers_down().count());
-        let needed = if view.last == LogIndex::ZERO { members } else { members / 2 + 1 };
-        let way_out = match view.role {
-            Role::Uncounted => "ask another node",
-            _ if members - missing < needed => "start what is missing, and try again",
-            _ => "an election takes part of a second, try again",
-        };
-        reply::no_leader(&format!("{why}; {}; {way_out}", self.who_is_missing()))
-    }
-
-    /// Where a peer is reached, as the configuration has it.
-    pub fn peer_address(&self, peer: NodeId) -> Option<&str> {
-        self.peers.get(&peer).map(|peer| &*peer.address)
-    }
-
-    /// Peers that are not heard from, and why: for the operator's log.
-    pub fn peers_down(&self) -> impl Iterator<Item = (NodeId, &str, &str)> {
-        self.peers
-            .iter()
-            .filter(|(_, peer)| !peer.down_because.is_empty())
-            .map(|(id, peer)| (*id, &*peer.address, peer.down_because.as_str()))
     }
 
     fn on_net(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
@@ -648,256 +492,6 @@ impl Replica {
         let view = self.store.view();
         for (waiter, request) in readable.into_iter().flat_map(|reads| reads.reads) {
             reply::answer(waiter, reply::read(view, &request, leader.clone()), &mut effects.net);
-        }
-    }
-
-    fn leader(&self) -> Option<Leader> {
-        self.leader_in(&self.raft.view())
-    }
-
-    fn leader_in(&self, view: &raft::View) -> Option<Leader> {
-        let id = view.leader?;
-        let address = if id == self.id { self.own_address.clone() } else { self.peers.get(&id)?.address.clone() };
-        Some(Leader { id, address })
-    }
-
-    fn take_addresses(&mut self, members: &Members) {
-        let mut known = std::mem::take(&mut self.peers);
-        for member in members.all() {
-            if member.id == self.id {
-                self.own_address = member.address.clone();
-                continue;
-            }
-            let down_because =
-                known.remove(&member.id).map_or_else(|| "not connected yet".to_string(), |peer| peer.down_because);
-            self.peers.insert(member.id, PeerLink { address: member.address.clone(), down_because });
-        }
-    }
-
-    fn status(&self, now: Moment) -> Status {
-        let view = self.raft.view();
-        let progress = self.raft.progress();
-        let peers = self.peers.iter().map(|(id, peer)| {
-            let progress = progress.get(id);
-            // A process that was stopped keeps its connections.
-            let silence = self.raft.silence_of(*id, now).filter(|_| peer.down_because.is_empty());
-            let silent = silence.map(|silence| format!("silent for {:.1} s", silence.as_secs_f64()));
-            PeerStatus {
-                id: *id,
-                address: peer.address.clone(),
-                down_because: silent.unwrap_or_else(|| peer.down_because.clone()),
-                matched: progress.map(|progress| progress.matched),
-                counted: progress.is_none_or(|progress| progress.counted),
-            }
-        });
-        Status {
-            id: self.id,
-            cluster: match self.cluster {
-                Some(cluster) => format!("{} {cluster}", self.cluster_name),
-                None => format!("{} (not formed yet)", self.cluster_name),
-            },
-            role: view.role,
-            term: view.term,
-            leader: self.leader(),
-            commit: view.commit,
-            applied: self.applied,
-            last: view.last,
-            revision: self.store.view().revision(),
-            keys: self.store.view().len() as u64,
-            digest: self.store.view().digest(),
-            peers: peers.collect(),
-            problems: self.problems(),
-            scrub: self.scrub,
-            version: crate::VERSION.to_string(),
-            uptime: now.since(self.started),
-        }
-    }
-}
-
-const NOBODY_IS_SOUND: &str = "every voter has lost the end of its log, and what was acknowledged last may be gone: \
-                               nothing goes on without a node whose disk is sound";
-
-fn every_copy_is_bad(EntryId { index, term }: EntryId) -> String {
-    format!(
-        "every copy of log entry {index} of term {term} is bad, and it may have been acknowledged: nothing goes on without \
-         it; bring back the disks of nodes that are down, or one that held it"
-    )
-}
-
-/// Time as the log tells it: the last stamp in the log plus local elapsed time. Never back, never wall clock.
-#[derive(Debug, Default)]
-struct ClusterClock {
-    stamp_ms: u64,
-    /// When `stamp_ms` was true here; `None` before the first look at the clock.
-    at: Option<Moment>,
-}
-
-impl ClusterClock {
-    /// A node that slept advances by this much at most, so that it does not expire everyone at once.
-    const ADVANCE_MAX: Duration = Duration::from_secs(1);
-
-    fn advance(&mut self, now: Moment) {
-        let elapsed = self.at.map_or(Duration::ZERO, |at| now.since(at));
-        if elapsed > Self::ADVANCE_MAX {
-            self.stamp_ms = self.stamp_ms.saturating_add(Self::ADVANCE_MAX.as_millis() as u64);
-            self.at = Some(now);
-        } else {
-            // The part of a millisecond that is left counts next time.
-            let whole_ms = elapsed.as_millis() as u64;
-            self.stamp_ms = self.stamp_ms.saturating_add(whole_ms);
-            self.at = Some(self.at.map_or(now, |at| at + Duration::from_millis(whole_ms)));
-        }
-    }
-
-    fn learn(&mut self, stamp_ms: u64, now: Moment) {
-        if stamp_ms > self.stamp_ms {
-            self.stamp_ms = stamp_ms;
-            self.at = Some(now);
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.stamp_ms
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::ErrorCode;
-    use crate::base::{InstanceId, Member, Operation};
-    use crate::node::settings::Tuning;
-
-    #[test]
-    fn cluster_time_never_goes_back_and_never_leaps() {
-        let mut clock = ClusterClock::default();
-        let start = Moment(1_000_000_000_000);
-        clock.advance(start);
-        clock.learn(500, start);
-        clock.advance(start + Duration::from_millis(20));
-        assert_eq!(clock.now_ms(), 520);
-        clock.learn(510, start + Duration::from_millis(20));
-        assert_eq!(clock.now_ms(), 520);
-        clock.advance(start + Duration::from_secs(3600));
-        assert_eq!(clock.now_ms(), 1520);
-    }
-
-    #[test]
-    fn parts_of_a_millisecond_add_up() {
-        let mut clock = ClusterClock::default();
-        let start = Moment(1_000_000);
-        for step in 0..=10 {
-            clock.advance(start + Duration::from_micros(100 * step));
-        }
-        assert_eq!(clock.now_ms(), 1);
-    }
-
-    fn follower() -> Replica {
-        let id = |id| NodeId::new(id).unwrap();
-        let member = |number| Member { id: id(number), instance: None, address: "h:1".into() };
-        let voters = vec![member(1), member(2), member(3)];
-        replica_of(Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] })
-    }
-
-    /// Node 1 of them.
-    fn replica_of(bootstrap: Members) -> Replica {
-        let config = ReplicaConfig {
-            raft: Tuning::default().raft_config(NodeId::new(1).unwrap(), InstanceId(1), bootstrap, 1),
-            cluster_name: "test".to_string(),
-            request_timeout: Duration::from_secs(5),
-            forward_id_first: 1,
-            started: Moment::ZERO,
-        };
-        Replica::new(config, raft::Recovered::default(), Moment::ZERO)
-    }
-
-    /// A follower of node 2, which it has just heard.
-    fn follower_of_2() -> Replica {
-        let (mut replica, mut effects, two) = (follower(), Effects::default(), NodeId::new(2).unwrap());
-        let body = raft::Body::Heartbeat { commit: LogIndex::ZERO, round: 1, check: raft::Check::default() };
-        let message = raft::Message { from: two, to: replica.id, instance: InstanceId(2), term: Term(1), body };
-        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
-        replica.end_turn(Moment::ZERO, &mut effects);
-        assert_eq!(replica.leader().map(|leader| leader.id), Some(two));
-        replica
-    }
-
-    /// So the README says: a program can go there itself.
-    #[test]
-    fn a_refusal_names_the_leader_also_what_the_link_to_it_refused() {
-        let (mut replica, mut effects) = (follower_of_2(), Effects::default());
-        let request = Request::Get { key: "k".into(), revision: None };
-        let two = NodeId::new(2).unwrap();
-        for (sequence, forward) in [(0, false), (1, true)] {
-            let connection = crate::net::ConnectionId { slot: 0, generation: 0 };
-            let origin = Origin { connection, sequence };
-            let event = FromNet::Request { origin, request: request.clone(), forward };
-            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
-        }
-        let Some(NetEvent::Forward { to, id, .. }) = effects.net.pop() else { panic!("{:?}", effects.net) };
-        let reply = Reply::refused(ErrorCode::Busy, "the link is full", None);
-        let refused = FromNet::ForwardReply { from: to, id, reply };
-        replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(refused), &mut effects);
-        let named = |event: &NetEvent| match event {
-            NetEvent::Reply { reply: Reply { result: Err(error), leader: Some(leader) }, .. } => {
-                (error.code, leader.id)
-            }
-            other => panic!("{other:?}"),
-        };
-        let leaders: Vec<_> = effects.net.iter().map(named).collect();
-        assert_eq!(leaders, [(ErrorCode::NotLeader, two), (ErrorCode::Busy, two)]);
-    }
-
-    /// The only member of its cluster, elected.
-    fn leader_of_itself() -> Replica {
-        let id = NodeId::new(1).unwrap();
-        let voters = vec![Member { id, instance: None, address: "h:1".into() }];
-        let bootstrap = Members { cluster: ClusterId(1), voters, outgoing: vec![], learners: vec![] };
-        let (mut replica, mut effects) = (replica_of(bootstrap), Effects::default());
-        replica.on_event(Moment::ZERO, ReplicaEvent::Tick, &mut effects);
-        replica.end_turn(Moment::ZERO, &mut effects);
-        while !effects.persists.is_empty() {
-            for persist in std::mem::take(&mut effects.persists) {
-                let seq = persist.seq;
-                replica.on_event(Moment::ZERO, ReplicaEvent::Persisted { seq }, &mut effects);
-            }
-            replica.end_turn(Moment::ZERO, &mut effects);
-        }
-        assert_eq!(replica.view().role, Role::Leader);
-        replica
-    }
-
-    /// It may have waited on its way while others led, and its client has gone on since.
-    #[test]
-    fn what_was_passed_on_for_another_term_is_refused_though_this_node_leads_again() {
-        let from = NodeId::new(2).unwrap();
-        for (term, taken) in [(Term(0), false), (Term(1), true), (Term(2), false)] {
-            let (mut replica, mut effects) = (leader_of_itself(), Effects::default());
-            assert_eq!(replica.view().term, Term(1));
-            let request = Request::Write(Operation::Delete { key: "k".into() });
-            let event = FromNet::Forwarded { from, id: 7, term, request };
-            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
-            replica.end_turn(Moment::ZERO, &mut effects);
-            let refused =
-                matches!(&effects.net[..], [NetEvent::ForwardReply { id: 7, reply, .. }] if reply.result.is_err());
-            assert_eq!((effects.persists.len(), refused), (usize::from(taken), !taken), "for {term}");
-        }
-    }
-
-    #[test]
-    fn what_is_passed_on_to_a_node_that_does_not_lead_is_refused_for_certain() {
-        let from = NodeId::new(2).unwrap();
-        let write = Request::Write(Operation::Delete { key: "k".into() });
-        let read = Request::Get { key: "k".into(), revision: None };
-        for request in [write, read] {
-            let (mut replica, mut effects) = (follower(), Effects::default());
-            let event = FromNet::Forwarded { from, id: 7, term: Term(1), request };
-            replica.on_event(Moment::ZERO, ReplicaEvent::FromNet(event), &mut effects);
-            replica.end_turn(Moment::ZERO, &mut effects);
-            let [NetEvent::ForwardReply { to, id: 7, reply }] = &effects.net[..] else { panic!("{:?}", effects.net) };
-            let error = reply.result.as_ref().unwrap_err();
-            assert_eq!((*to, error.code), (from, ErrorCode::NoLeader));
-            assert!(error.message.contains("nothing was done"), "{}", error.message);
         }
     }
 }

@@ -1,135 +1,16 @@
-//! One replica without threads, with the other members' messages written by hand: who is answered what, and when.
+//! Who is answered what, and when, by one replica.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::replica::{Effects, Replica, ReplicaConfig, ReplicaEvent};
+use super::replica::{Effects, ReplicaEvent};
+use super::testing::{CLIENT, Rig, entry, get, instance, members, node, noop, put};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
-use crate::base::{
-    ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
-    PersistSeq, Shortage, Space, Term,
-};
-use crate::net::{ConnectionId, FromNet, NetEvent, Origin};
+use crate::base::{ClusterId, EntryKind, HardState, LogIndex, Operation, Shortage, Space, Term};
+use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{Absence, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered};
-
-const CLIENT: ConnectionId = ConnectionId { slot: 0, generation: 0 };
-
-fn node(id: u32) -> NodeId {
-    NodeId::new(id).unwrap()
-}
-
-fn instance(id: u32) -> InstanceId {
-    InstanceId(id.into())
-}
-
-fn entry(index: u64, term: u64, kind: EntryKind, data: Bytes) -> Entry {
-    Entry { index: LogIndex(index), term: Term(term), kind, data }
-}
-
-fn noop(index: u64, term: u64) -> Entry {
-    entry(index, term, EntryKind::Noop, Bytes::new())
-}
-
-fn put() -> Request {
-    Request::Write(Operation::Put { key: "k".into(), value: "v".into() })
-}
-
-fn get() -> Request {
-    Request::Get { key: "k".into(), revision: None }
-}
-
-fn members() -> Members {
-    let member = |id| Member { id: node(id), instance: Some(instance(id)), address: format!("h:{id}").into() };
-    let voters = (1..=5).map(member).collect();
-    Members { cluster: ClusterId(1), voters, outgoing: Vec::new(), learners: Vec::new() }
-}
-
-/// Node 1 of five, in a cluster that has formed: its log holds the members and nothing else.
-struct Rig {
-    replica: Replica,
-    now: Moment,
-    sequence: u64,
-}
-
-impl Rig {
-    fn start(forward_id_first: u64) -> Rig {
-        let log = LogTail {
-            term_runs: vec![(LogIndex(1), Term(1))],
-            last_index: LogIndex(1),
-            entries: vec![entry(1, 1, EntryKind::Members, members().encode())],
-        };
-        let hard_state = HardState { term: Term(1), vote: None };
-        let members = vec![(LogIndex(1), Arc::new(members()))];
-        Rig::recovered(Recovered { hard_state, log, members, ..Recovered::default() }, forward_id_first)
-    }
-
-    fn recovered(recovered: Recovered, forward_id_first: u64) -> Rig {
-        let raft = super::settings::Tuning::default().raft_config(node(1), instance(1), members(), 1);
-        let now = Moment(1_000_000_000);
-        let request_timeout = Duration::from_secs(5);
-        let config =
-            ReplicaConfig { raft, cluster_name: "test".to_string(), request_timeout, started: now, forward_id_first };
-        Rig { replica: Replica::new(config, recovered, now), now, sequence: 0 }
-    }
-
-    /// One turn with one event. Its persists are durable at once, but told only by the next turns.
-    fn turn(&mut self, event: ReplicaEvent) -> Effects {
-        let mut effects = Effects::default();
-        self.replica.on_event(self.now, event, &mut effects);
-        self.replica.end_turn(self.now, &mut effects);
-        if let Some(seq) = effects.persists.last().map(|persist| persist.seq) {
-            self.persisted(seq, &mut effects);
-        }
-        effects
-    }
-
-    fn persisted(&mut self, seq: PersistSeq, effects: &mut Effects) {
-        let later = self.turn(ReplicaEvent::Persisted { seq });
-        effects.persists.extend(later.persists);
-        effects.net.extend(later.net);
-    }
-
-    fn receive(&mut self, from: u32, term: u64, body: Body) -> Effects {
-        let message = Message { from: node(from), to: node(1), instance: instance(from), term: Term(term), body };
-        self.turn(ReplicaEvent::FromNet(FromNet::Raft { message }))
-    }
-
-    fn append(&mut self, from: u32, term: u64, prev: (u64, u64), entries: Vec<Entry>, commit: u64) -> Effects {
-        let (prev_index, prev_term, commit) = (LogIndex(prev.0), Term(prev.1), LogIndex(commit));
-        self.receive(from, term, Body::Append { prev_index, prev_term, entries, commit, round: 0 })
-    }
-
-    fn ask(&mut self, request: Request) -> Effects {
-        self.sequence += 1;
-        let origin = Origin { connection: CLIENT, sequence: self.sequence };
-        self.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request, forward: true }))
-    }
-
-    /// It is elected in term 2 by nodes 2 and 3, and its no-op, entry 2, is committed.
-    fn lead(&mut self) {
-        self.now = self.now + Duration::from_millis(400);
-        self.turn(ReplicaEvent::Tick);
-        let granted = true;
-        for body in [
-            Body::PreVoteReply { proposed: Term(2), granted, log_is_empty: false, suspect: false },
-            Body::VoteReply { granted, log_is_empty: false, suspect: false },
-            Body::AppendAccepted { matched: LogIndex(2), round: 0 },
-        ] {
-            let term = if matches!(body, Body::PreVoteReply { .. }) { 1 } else { 2 };
-            self.receive(2, term, body.clone());
-            self.receive(3, term, body);
-        }
-        assert_eq!(self.replica.view().commit, LogIndex(2), "{:?}", self.replica.view());
-    }
-
-    /// A leader of term 2 that is not this node.
-    fn follow(&mut self) {
-        self.receive(2, 2, Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default() });
-        assert_eq!(self.replica.view().leader, Some(node(2)));
-    }
-}
 
 fn replies(effects: &Effects) -> Vec<(u64, &Reply)> {
     let reply = |event| match event {
@@ -226,6 +107,37 @@ fn a_peer_that_passes_on_a_status_gets_one() {
     assert!(effects.net.iter().any(status), "{:?}", effects.net);
 }
 
+/// So the README says: a program can go there itself.
+#[test]
+fn a_refusal_names_the_leader_also_what_the_link_to_it_refused() {
+    let mut rig = Rig::start(0);
+    rig.follow();
+    let origin = Origin { connection: CLIENT, sequence: 9 };
+    let not_forwarded = rig.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request: get(), forward: false }));
+    let id = forwarded(&rig.ask(get()));
+    let reply = Reply::refused(ErrorCode::Busy, "the link is full", None);
+    let not_sent = rig.turn(ReplicaEvent::FromNet(FromNet::ForwardReply { from: node(2), id, reply }));
+    for (effects, expected) in [(not_forwarded, ErrorCode::NotLeader), (not_sent, ErrorCode::Busy)] {
+        let [(_, reply)] = replies(&effects)[..] else { panic!("{effects:?}") };
+        let leader = reply.leader.as_ref().map(|leader| leader.id);
+        assert_eq!((code(reply), leader), (Some(expected), Some(node(2))));
+    }
+}
+
+#[test]
+fn what_is_passed_on_to_a_node_that_does_not_lead_is_refused_for_certain() {
+    for request in [put(), get()] {
+        let mut rig = Rig::start(0);
+        let forwarded = FromNet::Forwarded { from: node(2), id: 7, term: Term(1), request };
+        let effects = rig.turn(ReplicaEvent::FromNet(forwarded));
+        let [NetEvent::ForwardReply { to, id: 7, reply }] = &effects.net[..] else { panic!("{effects:?}") };
+        let error = reply.result.as_ref().unwrap_err();
+        assert_eq!((*to, error.code), (node(2), ErrorCode::NoLeader));
+        assert!(error.message.contains("nothing was done"), "{}", error.message);
+    }
+}
+
+/// It may have waited on its way while others led, and its client has gone on since.
 #[test]
 fn a_write_that_was_passed_on_in_another_term_is_refused_and_never_proposed() {
     let mut rig = Rig::start(0);

@@ -1,0 +1,46 @@
+//! What a node says of itself when it is asked.
+
+use super::Replica;
+use crate::api::{PeerStatus, Status};
+use crate::base::Moment;
+
+impl Replica {
+    pub(super) fn status(&self, now: Moment) -> Status {
+        let view = self.raft.view();
+        let progress = self.raft.progress();
+        let peers = self.peers.iter().map(|(id, peer)| {
+            let progress = progress.get(id);
+            // A process that was stopped keeps its connections.
+            let silence = self.raft.silence_of(*id, now).filter(|_| peer.down_because.is_empty());
+            let silent = silence.map(|silence| format!("silent for {:.1} s", silence.as_secs_f64()));
+            PeerStatus {
+                id: *id,
+                address: peer.address.clone(),
+                down_because: silent.unwrap_or_else(|| peer.down_because.clone()),
+                matched: progress.map(|progress| progress.matched),
+                counted: progress.is_none_or(|progress| progress.counted),
+            }
+        });
+        Status {
+            id: self.id,
+            cluster: match self.cluster {
+                Some(cluster) => format!("{} {cluster}", self.cluster_name),
+                None => format!("{} (not formed yet)", self.cluster_name),
+            },
+            role: view.role,
+            term: view.term,
+            leader: self.leader(),
+            commit: view.commit,
+            applied: self.applied,
+            last: view.last,
+            revision: self.store.view().revision(),
+            keys: self.store.view().len() as u64,
+            digest: self.store.view().digest(),
+            peers: peers.collect(),
+            problems: self.problems(),
+            scrub: self.scrub,
+            version: crate::VERSION.to_string(),
+            uptime: now.since(self.started),
+        }
+    }
+}
