@@ -18,15 +18,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::api::{Reply, Request, ScrubStatus};
-use crate::base::{ClusterId, Entry, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term};
+use crate::base::{
+    ClusterId, Entry, Envelope, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term,
+};
 use crate::guard::{Guard, removed};
 use crate::kv::{self, Store};
 use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{
-    self, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Raft, RoleChange, StateDigest,
+    self, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, Raft, RoleChange, StateDigest,
 };
 use crate::wire;
 
@@ -412,10 +412,8 @@ impl Replica {
         self.clock.advance(now);
         let deadline = now + self.request_timeout;
         for (waiters, envelope) in self.batch.take_entries(self.clock.now_ms()) {
-            let data: Bytes = wire::encode_envelope(&envelope);
-            self.raft.step(now, Input::Propose { data }, &mut self.out);
-            match self.out.proposed.take().expect("a proposal is answered in its own step") {
-                Ok(raft::Proposed { index, term }) => {
+            match self.propose(now, &envelope) {
+                Ok(Proposed { index, term }) => {
                     for (place, waiter) in waiters.into_iter().enumerate() {
                         self.waiting.add_write(PendingWrite { index, term, place, waiter: Some(waiter), deadline });
                     }
@@ -432,6 +430,13 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn propose(&mut self, now: Moment, envelope: &Envelope) -> Result<Proposed, ProposeRefused> {
+        self.raft.may_propose(now)?;
+        let data = wire::encode_envelope(envelope);
+        self.raft.step(now, Input::Propose { data }, &mut self.out);
+        self.out.proposed.take().expect("a proposal is answered in its own step")
     }
 
     fn no_space(&self, now: Moment) -> Reply {

@@ -104,21 +104,24 @@ impl Raft {
         self.append_own(now, kind, data, out);
     }
 
+    /// Whether a proposal would be taken now, whatever is in it: so that none is encoded in vain.
+    pub fn may_propose(&self, now: Moment) -> Result<(), ProposeRefused> {
+        match &self.state {
+            State::Leader(leading) if leading.unsettled_bytes >= self.config.uncommitted_bytes_max => {
+                Err(ProposeRefused::Busy)
+            }
+            State::Leader(_) if self.room(now) == Space::Exhausted => Err(ProposeRefused::NoSpace),
+            State::Leader(_) => Ok(()),
+            _ => Err(ProposeRefused::NotLeader),
+        }
+    }
+
     pub(super) fn on_propose(&mut self, now: Moment, data: Bytes, out: &mut Outputs) {
-        let State::Leader(leading) = &self.state else {
-            out.proposed = Some(Err(ProposeRefused::NotLeader));
-            return;
-        };
-        if leading.unsettled_bytes >= self.config.uncommitted_bytes_max {
-            out.proposed = Some(Err(ProposeRefused::Busy));
-            return;
-        }
-        if self.room(now) == Space::Exhausted {
-            out.proposed = Some(Err(ProposeRefused::NoSpace));
-            return;
-        }
-        let index = self.append_own(now, EntryKind::Commands, data, out);
-        out.proposed = Some(Ok(Proposed { index, term: self.hard_state.term }));
+        let proposed = self.may_propose(now).map(|()| {
+            let index = self.append_own(now, EntryKind::Commands, data, out);
+            Proposed { index, term: self.hard_state.term }
+        });
+        out.proposed = Some(proposed);
     }
 
     /// Appends an entry of the own term; it goes to the disk and to the peers at the same time.
