@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Config;
-use crate::base::{InstanceId, LogIndex, Member, Moment, Space};
+use crate::base::{Entry, InstanceId, LogIndex, Member, Moment, Space};
 use crate::guard::{Guard, removed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,9 @@ impl Progress {
         self.in_flight_bytes = 0;
     }
 
-    pub fn on_sent(&mut self, last: LogIndex, bytes: usize, now: Moment) {
+    pub fn on_sent(&mut self, entries: &[Entry], now: Moment) {
+        let last = entries.last().map_or(self.next.prev(), |entry| entry.index);
+        let bytes = entries.iter().map(Entry::cost_bytes).sum();
         self.next = last.next();
         self.appended_at = now;
         self.in_flight.push_back(InFlight { last, bytes, sent_at: now });

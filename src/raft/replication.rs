@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::election::Ballot;
-use super::log::cut;
+use super::log::{Log, cut};
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
 use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
@@ -41,6 +41,13 @@ impl Leading {
             None => Some(self.since),
         }
     }
+}
+
+/// What brings `entries`, the first of which is `from`, to a peer.
+fn append(log: &Log, from: LogIndex, entries: Vec<Entry>, commit: LogIndex, round: u64) -> Body {
+    let prev_index = from.prev();
+    let prev_term = log.term(prev_index).expect("what is before the next entry is in the log");
+    Body::Append { prev_index, prev_term, entries, commit, round }
 }
 
 /// How far a peer is, as the leader knows it.
@@ -231,17 +238,15 @@ impl Raft {
                 continue;
             }
             // A probe needs no entries: where they are not in memory, it goes without.
-            let entries = self.log.slice(progress.next, self.config.append_bytes_max);
-            let prev_index = progress.next.prev();
-            let prev_term = self.log.term(prev_index).expect("what is before the next entry is in the log");
+            let from = progress.next;
+            let entries = self.log.slice(from, self.config.append_bytes_max);
             if probing {
                 progress.mode = Mode::Probe { sent: true };
                 progress.appended_at = now;
             } else {
-                let last = entries.last().map_or(prev_index, |entry| entry.index);
-                progress.on_sent(last, entries.iter().map(Entry::cost_bytes).sum(), now);
+                progress.on_sent(&entries, now);
             }
-            let body = Body::Append { prev_index, prev_term, entries, commit: self.commit, round: leading.round };
+            let body = append(&self.log, from, entries, self.commit, leading.round);
             out.send.push(stamp.message(peer, body));
         }
     }
@@ -262,11 +267,8 @@ impl Raft {
                 let count = cut(rest.iter(), self.config.append_bytes_max).count();
                 let (chunk, behind) = rest.split_at(count);
                 rest = behind;
-                let prev_index = progress.next.prev();
-                let prev_term = self.log.term(prev_index).expect("what is before the next entry is in the log");
-                progress.on_sent(chunk[count - 1].index, chunk.iter().map(Entry::cost_bytes).sum(), now);
-                let entries = chunk.to_vec();
-                let body = Body::Append { prev_index, prev_term, entries, commit: self.commit, round: leading.round };
+                let body = append(&self.log, progress.next, chunk.to_vec(), self.commit, leading.round);
+                progress.on_sent(chunk, now);
                 out.send.push(stamp.message(*peer, body));
             }
             served.push(*peer);
@@ -285,10 +287,7 @@ impl Raft {
         let is_quiet = now.since(progress.appended_at) >= self.config.election_timeout_max;
         if progress.mode == Mode::Replicate && progress.nothing_in_flight() && is_quiet {
             progress.appended_at = now;
-            let prev_index = progress.next.prev();
-            let prev_term = self.log.term(prev_index).expect("what is before the next entry is in the log");
-            let (entries, commit) = (Vec::new(), self.commit);
-            let body = Body::Append { prev_index, prev_term, entries, commit, round: leading.round };
+            let body = append(&self.log, progress.next, Vec::new(), self.commit, leading.round);
             out.send.push(stamp.message(peer, body));
         }
     }
