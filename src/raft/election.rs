@@ -5,6 +5,7 @@
 //! candidate's own before its request does: otherwise it could crash, forget, and lead the same term twice.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::{Body, COUNTER_MAX, Outputs, Raft, State, quorum};
 use crate::base::{HardState, InstanceId, LogIndex, Member, Moment, NodeId, Term};
@@ -25,6 +26,28 @@ struct Grant {
 impl Ballot {
     pub fn instance_of(&self, id: NodeId) -> Option<InstanceId> {
         self.granted.get(&id).map(|grant| grant.instance)
+    }
+}
+
+/// What an election was won by.
+pub(super) enum Won {
+    /// A majority that is sure of what it holds; where a cluster forms, all.
+    BySoundVotes,
+    /// Needed only if what the suspect nodes lost leaves no sound majority: then what was acknowledged by those alone
+    /// who lost it is gone, and nobody can tell.
+    ByEveryVote { suspect: Vec<NodeId> },
+}
+
+/// What follows "it was elected".
+impl fmt::Display for Won {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Won::ByEveryVote { suspect } = self else { return Ok(()) };
+        let suspect: Vec<String> = suspect.iter().map(NodeId::to_string).collect();
+        write!(
+            f,
+            " by every vote, since no majority is sure of the end of its log: what only nodes {} held there is lost",
+            suspect.join(" and ")
+        )
     }
 }
 
@@ -162,12 +185,13 @@ impl Raft {
         let Reply { instance, log_is_empty, suspect, .. } = reply;
         ballot.granted.insert(from, Grant { instance, log_is_empty, suspect });
         match &self.state {
-            State::PreCandidate(ballot) if self.is_won(ballot) => self.start_vote(now, out),
+            State::PreCandidate(ballot) if self.won(ballot).is_some() => self.start_vote(now, out),
             // Nobody is left who is certain what there was.
             State::PreCandidate(ballot) if self.has_every_vote(ballot) => self.repair.note_nobody_is_sound(),
-            State::Candidate(ballot) if self.is_won(ballot) => {
+            State::Candidate(ballot) => {
+                let Some(won) = self.won(ballot) else { return };
                 let State::Candidate(ballot) = std::mem::replace(&mut self.state, State::Follower) else { return };
-                self.become_leader(now, &ballot, out);
+                self.become_leader(now, &ballot, &won, out);
             }
             _ => {}
         }
@@ -175,12 +199,12 @@ impl Raft {
 
     /// A majority of the members the log knows, each from the directory it is known by. With an empty log nothing is
     /// known, and an election forms a new cluster: that takes everyone, and everyone's log must be empty. A suspect
-    /// member's vote counts only where every member's does (see `repair`).
-    fn is_won(&self, ballot: &Ballot) -> bool {
+    /// member's vote counts only where every member's does (see `repair`). `None`: not won so far.
+    fn won(&self, ballot: &Ballot) -> Option<Won> {
         let members = self.membership.current();
         if self.log.is_empty() && !removed(Guard::FormationByMajority) {
             let all = |id| ballot.granted.get(&id).is_some_and(|grant| grant.log_is_empty && !grant.suspect);
-            return members.voters.iter().all(|member| all(member.id));
+            return members.voters.iter().all(|member| all(member.id)).then_some(Won::BySoundVotes);
         }
         let granted = |member: &Member| {
             let counts =
@@ -189,26 +213,14 @@ impl Raft {
         };
         let is_sound = |grant: &&Grant| !grant.suspect || removed(Guard::SuspectVoteCounts);
         let sound = |member: &Member| granted(member).filter(is_sound).map(|_| ());
-        quorum::reached(members, sound).is_some()
-            || self.has_every_vote(ballot)
-                && !removed(Guard::EveryVoteIgnored)
-                && (members.voters.iter().any(|member| sound(member).is_some()) || removed(Guard::NobodySoundElects))
-    }
-
-    /// How a won election was won. Votes of suspect nodes are needed only if what they lost leaves no sound majority;
-    /// then what was acknowledged by those alone who lost it is gone, and nobody can tell.
-    pub(super) fn how_it_was_won(&self, ballot: &Ballot) -> String {
-        let members = self.membership.current();
-        let is_sound = |member: &Member| ballot.granted.get(&member.id).is_some_and(|grant| !grant.suspect);
-        if quorum::reached(members, |member| is_sound(member).then_some(())).is_some() {
-            return String::new();
+        if quorum::reached(members, sound).is_some() {
+            return Some(Won::BySoundVotes);
         }
-        let suspect: Vec<String> =
-            members.voters.iter().filter(|member| !is_sound(member)).map(|member| member.id.to_string()).collect();
-        format!(
-            " by every vote, since no majority is sure of the end of its log: what only nodes {} held there is lost",
-            suspect.join(" and ")
-        )
+        let suspect = members.voters.iter().filter(|member| sound(member).is_none()).map(|member| member.id);
+        let suspect: Vec<NodeId> = suspect.collect();
+        let one_is_sound = suspect.len() < members.voters.len() || removed(Guard::NobodySoundElects);
+        let by_every_vote = self.has_every_vote(ballot) && one_is_sound && !removed(Guard::EveryVoteIgnored);
+        by_every_vote.then_some(Won::ByEveryVote { suspect })
     }
 
     /// Whether every voter has voted for this node, suspect or not.

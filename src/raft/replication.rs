@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::election::Ballot;
+use super::election::{Ballot, Won};
 use super::log::{Log, cut};
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
@@ -86,7 +86,7 @@ impl Raft {
         (silence > self.config.election_timeout_max).then_some(silence)
     }
 
-    pub(super) fn become_leader(&mut self, now: Moment, ballot: &Ballot, out: &mut Outputs) {
+    pub(super) fn become_leader(&mut self, now: Moment, ballot: &Ballot, won: &Won, out: &mut Outputs) {
         let term = self.hard_state.term;
         let (kind, data) = if self.log.is_empty() {
             (EntryKind::Members, self.membership.formed(|id| ballot.instance_of(id)).encode())
@@ -107,7 +107,7 @@ impl Raft {
         });
         self.leader = Some(self.config.id);
         self.agreement.on_leading();
-        self.announce(format!("it was elected in term {term}{}", self.how_it_was_won(ballot)), out);
+        self.announce(format!("it was elected in term {term}{won}"), out);
         self.append_own(now, kind, data, out);
     }
 
