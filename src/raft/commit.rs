@@ -39,6 +39,11 @@ impl Delivery {
         }
         true
     }
+
+    /// Whether entries from `lo` on were asked for, and the answer is still to come.
+    pub fn is_asked(&self, lo: LogIndex) -> bool {
+        self.asked.contains(&lo)
+    }
 }
 
 impl Raft {

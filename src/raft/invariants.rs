@@ -77,6 +77,8 @@ fn check_log(raft: &Raft) {
         let sound = log.get(index).is_none_or(|entry| entry.index == index && log.matches(index, entry.term));
         assert!(sound, "entry {index} is not the one that the terms tell of");
     }
+    let waits_in_vain = raft.repair.waited_for().find(|index| !raft.delivery.is_asked(*index));
+    assert_eq!(waits_in_vain, None, "a peer waits for an entry that nobody reads");
     let members_in_log = raft.membership.history().iter().all(|(index, _)| *index <= last);
     assert!(members_in_log, "the members are those of an entry that is not in the log");
 }

@@ -79,7 +79,7 @@ pub(super) struct Repair {
     nobody_is_sound: bool,
     /// Where the leader of this term had its log's end, after the damage.
     barrier: Option<(Term, LogIndex)>,
-    /// Peers that wait for an entry which is being read from the segments.
+    /// Peers that wait for an entry which is being read from the segments: its answer takes them from here.
     waiting: BTreeMap<EntryId, BTreeSet<NodeId>>,
 }
 
@@ -110,6 +110,11 @@ impl Repair {
 
     pub fn is_missing(&self, index: LogIndex) -> bool {
         self.missing.contains_key(&index)
+    }
+
+    /// What peers wait for.
+    pub fn waited_for(&self) -> impl Iterator<Item = LogIndex> {
+        self.waiting.keys().map(|id| id.index)
     }
 
     pub fn note_nobody_is_sound(&mut self) {
