@@ -17,6 +17,7 @@ use super::clock;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
+use super::replica::FromDisk;
 use super::scrubbing::Scrubbing;
 use super::wal::WalEvent;
 
@@ -134,7 +135,7 @@ impl Background {
             }
             Vec::new()
         });
-        exits.to_consensus(ConsensusEvent::Fetched { lo, entries });
+        exits.to_consensus(ConsensusEvent::FromDisk(FromDisk::Fetched { lo, entries }));
     }
 
     fn repair(&mut self, entries: &[Entry], exits: &mut impl Exits) -> Result<(), End> {
@@ -202,7 +203,7 @@ impl Background {
     fn tell(&mut self, shortage: Option<Shortage>, exits: &mut impl Exits) {
         if shortage != self.shortage {
             self.shortage = shortage;
-            exits.to_consensus(ConsensusEvent::Shortage(self.shortage.clone()));
+            exits.to_consensus(ConsensusEvent::FromDisk(FromDisk::Shortage(self.shortage.clone())));
         }
     }
 }
@@ -215,7 +216,7 @@ fn tell_repaired(done: Vec<LogIndex>, refused: Vec<LogIndex>, exits: &mut impl E
     if !done.is_empty() {
         log::info!("on the disk again: {}", counted(done.len() as u64, "lost log entry", "lost log entries"));
     }
-    exits.to_consensus(ConsensusEvent::Repaired { done, refused });
+    exits.to_consensus(ConsensusEvent::FromDisk(FromDisk::Repaired { done, refused }));
 }
 
 pub struct BackgroundLoop {
@@ -264,7 +265,7 @@ mod tests {
 
     impl Exits for Told {
         fn to_consensus(&mut self, event: ConsensusEvent) {
-            if let ConsensusEvent::Shortage(shortage) = event {
+            if let ConsensusEvent::FromDisk(FromDisk::Shortage(shortage)) = event {
                 self.0.push(shortage);
             }
         }

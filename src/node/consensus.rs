@@ -9,52 +9,23 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::api::ScrubStatus;
+use crate::base::Moment;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
-use crate::base::{Entry, LogIndex, Moment, PersistSeq, Shortage, Space};
 use crate::net::{FromNet, NetEvent, PeerCredit};
-use crate::raft::MissingEntry;
 
 use super::background::BackgroundEvent;
 use super::clock;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
 use super::journal::Journal;
-use super::replica::{Effects, Replica, ReplicaEvent};
+use super::replica::{Effects, FromDisk, Replica, ReplicaEvent};
 use super::wal::WalEvent;
 
 /// The inbox of the consensus thread.
 #[derive(Debug)]
 pub enum ConsensusEvent {
     FromNet(FromNet),
-    /// From the wal: `seq`, and all before it, is durable.
-    Persisted {
-        seq: PersistSeq,
-    },
-    /// From the wal: how much room there is, since it changed.
-    Space(Space),
-    /// From the background thread: why what the log needs next can't be made, since it changed; `None`: it can.
-    Shortage(Option<Shortage>),
-    /// From the background thread: entries from `lo`; none if they can't be read now.
-    Fetched {
-        lo: LogIndex,
-        entries: Vec<Entry>,
-    },
-    /// From the background thread: how the reading of the log for damage goes on.
-    Scrubbed {
-        status: ScrubStatus,
-        /// Damage that was found and that nothing helps against.
-        beyond_repair: Option<String>,
-    },
-    /// From the background thread: the disk has lost these entries; it has the mark already.
-    Damaged {
-        missing: Vec<MissingEntry>,
-    },
-    /// From the background thread: entries that are durable again, and some that were not those that were lost.
-    Repaired {
-        done: Vec<LogIndex>,
-        refused: Vec<LogIndex>,
-    },
+    FromDisk(FromDisk),
     /// Answer what is under way, take nothing new, then end.
     Stop,
     /// End at once, as if killed.
@@ -119,17 +90,7 @@ impl Consensus {
             match event {
                 ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => self.requests.push_back(request),
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
-                ConsensusEvent::Persisted { seq } => self.on_event(now, ReplicaEvent::Persisted { seq }),
-                ConsensusEvent::Space(space) => self.on_event(now, ReplicaEvent::Space(space)),
-                ConsensusEvent::Shortage(shortage) => self.on_event(now, ReplicaEvent::Shortage(shortage)),
-                ConsensusEvent::Fetched { lo, entries } => self.on_event(now, ReplicaEvent::Fetched { lo, entries }),
-                ConsensusEvent::Scrubbed { status, beyond_repair } => {
-                    self.on_event(now, ReplicaEvent::Scrubbed { status, beyond_repair });
-                }
-                ConsensusEvent::Damaged { missing } => self.on_event(now, ReplicaEvent::Damaged { missing }),
-                ConsensusEvent::Repaired { done, refused } => {
-                    self.on_event(now, ReplicaEvent::Repaired { done, refused });
-                }
+                ConsensusEvent::FromDisk(event) => self.on_event(now, ReplicaEvent::FromDisk(event)),
                 ConsensusEvent::Stop => {
                     self.on_event(now, ReplicaEvent::Drain);
                     self.stop_at = Some(now + DRAIN_DEADLINE);

@@ -18,7 +18,7 @@ use super::clock;
 use super::consensus::{Consensus, ConsensusEvent, ConsensusLoop};
 use super::end::{End, Ender, spawn};
 use super::exits::Channels;
-use super::replica::{Replica, ReplicaConfig};
+use super::replica::{FromDisk, Replica, ReplicaConfig};
 use super::scrubbing::Scrubbing;
 use super::wal::{WalEvent, WalLoop, WalWork};
 
@@ -82,7 +82,8 @@ impl OpenedCore {
         };
         let scrubbing = Scrubbing::new(parts.scrub_interval, now).after(report.damaged.len());
         if !report.damaged.is_empty() {
-            let _ = inbox.send(ConsensusEvent::Scrubbed { status: scrubbing.status(), beyond_repair: None });
+            let found = FromDisk::Scrubbed { status: scrubbing.status(), beyond_repair: None };
+            let _ = inbox.send(ConsensusEvent::FromDisk(found));
         }
         let exits = |on_role_change| Channels {
             to_consensus: inbox.clone(),

@@ -53,34 +53,30 @@ pub struct ReplicaConfig {
 #[derive(Debug)]
 pub enum ReplicaEvent {
     FromNet(FromNet),
-    Persisted {
-        seq: PersistSeq,
-    },
-    /// How much room this node's disk has, since it changed.
-    Space(Space),
-    /// Why this node can't make what its log needs next, since it changed.
-    Shortage(Option<Shortage>),
-    Fetched {
-        lo: LogIndex,
-        entries: Vec<Entry>,
-    },
-    /// How the reading of the log for damage goes on.
-    Scrubbed {
-        status: ScrubStatus,
-        beyond_repair: Option<String>,
-    },
-    /// The disk has lost these entries.
-    Damaged {
-        missing: Vec<MissingEntry>,
-    },
-    /// What became of entries that were to be written back.
-    Repaired {
-        done: Vec<LogIndex>,
-        refused: Vec<LogIndex>,
-    },
+    FromDisk(FromDisk),
     Tick,
     /// Take no more requests: the node is about to stop.
     Drain,
+}
+
+/// What the wal and the background thread report.
+#[derive(Debug)]
+pub enum FromDisk {
+    /// From the wal: `seq`, and all before it, is durable.
+    Persisted { seq: PersistSeq },
+    /// From the wal: how much room there is, since it changed.
+    Space(Space),
+    /// From the background thread: why what the log needs next can't be made, since it changed; `None`: it can.
+    Shortage(Option<Shortage>),
+    /// From the background thread: entries from `lo`; none if they can't be read now.
+    Fetched { lo: LogIndex, entries: Vec<Entry> },
+    /// From the background thread: how the reading of the log for damage goes on, and what damage it has found that
+    /// nothing helps against.
+    Scrubbed { status: ScrubStatus, beyond_repair: Option<String> },
+    /// From the background thread: the disk has lost these entries; it has the mark already.
+    Damaged { missing: Vec<MissingEntry> },
+    /// From the background thread: entries that are durable again, and some that were not those that were lost.
+    Repaired { done: Vec<LogIndex>, refused: Vec<LogIndex> },
 }
 
 /// What a turn asks of the threads around.
@@ -169,19 +165,7 @@ impl Replica {
     pub fn on_event(&mut self, now: Moment, event: ReplicaEvent, effects: &mut Effects) {
         match event {
             ReplicaEvent::FromNet(event) => self.on_net(now, event, effects),
-            ReplicaEvent::Persisted { seq } => self.raft.step(now, Input::Persisted { seq }, &mut self.out),
-            ReplicaEvent::Space(space) => self.raft.step(now, Input::Space(space), &mut self.out),
-            ReplicaEvent::Shortage(shortage) => self.shortage = shortage,
-            ReplicaEvent::Fetched { lo, entries } => {
-                self.raft.step(now, Input::Fetched { lo, entries }, &mut self.out);
-            }
-            ReplicaEvent::Scrubbed { status, beyond_repair } => {
-                (self.scrub, self.beyond_repair) = (status, beyond_repair)
-            }
-            ReplicaEvent::Damaged { missing } => self.raft.step(now, Input::Damaged { missing }, &mut self.out),
-            ReplicaEvent::Repaired { done, refused } => {
-                self.raft.step(now, Input::Repaired { done, refused }, &mut self.out);
-            }
+            ReplicaEvent::FromDisk(event) => self.on_disk(now, event),
             ReplicaEvent::Tick => self.on_tick(now, effects),
             ReplicaEvent::Drain => self.draining = true,
         }
@@ -291,6 +275,22 @@ impl Replica {
     /// The nodes that are short of room, as far as this one knows: what a node that is gone said last, too.
     pub fn short_of_room(&self) -> impl Iterator<Item = (NodeId, Space)> {
         self.raft.short_of_room()
+    }
+
+    fn on_disk(&mut self, now: Moment, event: FromDisk) {
+        let input = match event {
+            FromDisk::Persisted { seq } => Input::Persisted { seq },
+            FromDisk::Space(space) => Input::Space(space),
+            FromDisk::Fetched { lo, entries } => Input::Fetched { lo, entries },
+            FromDisk::Damaged { missing } => Input::Damaged { missing },
+            FromDisk::Repaired { done, refused } => Input::Repaired { done, refused },
+            FromDisk::Shortage(shortage) => return self.shortage = shortage,
+            FromDisk::Scrubbed { status, beyond_repair } => {
+                (self.scrub, self.beyond_repair) = (status, beyond_repair);
+                return;
+            }
+        };
+        self.raft.step(now, input, &mut self.out);
     }
 
     fn on_net(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {

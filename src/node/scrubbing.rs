@@ -14,6 +14,7 @@ use crate::disk::{LogReader, Repairer, Scrub, ScrubStep};
 use super::consensus::ConsensusEvent;
 use super::end::End;
 use super::exits::Exits;
+use super::replica::FromDisk;
 use super::wal::WalEvent;
 
 pub struct Scrubbing {
@@ -120,13 +121,14 @@ impl Scrubbing {
         if step.is_finished {
             self.beyond_repair = step.beyond_repair.clone();
         }
-        exits.to_consensus(ConsensusEvent::Scrubbed { status: self.status, beyond_repair: self.beyond_repair.clone() });
+        let scrubbed = FromDisk::Scrubbed { status: self.status, beyond_repair: self.beyond_repair.clone() };
+        exits.to_consensus(ConsensusEvent::FromDisk(scrubbed));
         self.due_at = self.next(now, &step);
         for damaged in &step.damaged {
             log::warn!("{damaged}");
         }
         if !step.damaged.is_empty() {
-            exits.to_consensus(ConsensusEvent::Damaged { missing: step.missing });
+            exits.to_consensus(ConsensusEvent::FromDisk(FromDisk::Damaged { missing: step.missing }));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::replica::{Effects, Replica, ReplicaConfig, ReplicaEvent};
+use super::replica::{Effects, FromDisk, Replica, ReplicaConfig, ReplicaEvent};
 use super::settings::Tuning;
 use crate::api::Request;
 use crate::base::{
@@ -87,7 +87,7 @@ impl Rig {
     }
 
     pub fn persisted(&mut self, seq: PersistSeq, effects: &mut Effects) {
-        let later = self.turn(ReplicaEvent::Persisted { seq });
+        let later = self.turn(ReplicaEvent::FromDisk(FromDisk::Persisted { seq }));
         effects.persists.extend(later.persists);
         effects.net.extend(later.net);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::replica::{Effects, ReplicaEvent};
+use super::replica::{Effects, FromDisk, ReplicaEvent};
 use super::testing::{CLIENT, Rig, entry, get, instance, members, node, noop, put};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::{ClusterId, EntryKind, HardState, LogIndex, Operation, Shortage, Space, Term};
@@ -172,7 +172,7 @@ fn the_directory_learns_its_cluster_only_once_the_entry_that_names_it_is_durable
     assert!(effects.members.is_some(), "it is applied");
     assert_eq!(effects.record_cluster, None);
     let seq = effects.persists.last().expect("it is persisted").seq;
-    rig.replica.on_event(rig.now, ReplicaEvent::Persisted { seq }, &mut effects);
+    rig.replica.on_event(rig.now, ReplicaEvent::FromDisk(FromDisk::Persisted { seq }), &mut effects);
     rig.replica.end_turn(rig.now, &mut effects);
     assert_eq!(effects.record_cluster, Some(ClusterId(1)));
 }
@@ -215,7 +215,7 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     rig.lead();
     let delete = || Request::Write(Operation::Delete { key: "k".into() });
     let forward = |request| ReplicaEvent::FromNet(FromNet::Forwarded { from: node(2), id: 7, term: Term(2), request });
-    rig.turn(ReplicaEvent::Space(Space::Low));
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Low)));
     let own = "the disk of node 1 is nearly full, and nothing that makes the data grow is taken; deletes are; nothing \
                was done, make room there and send it again";
     assert_eq!(refusal(&rig.ask(put())).as_deref(), Some(own));
@@ -223,16 +223,18 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     assert_eq!(refusal(&rig.ask(delete())), None);
     assert_eq!(refusal(&rig.turn(forward(delete()))), None);
     assert!(!rig.replica.is_sound() && rig.replica.problems()[0].contains("nearly full"));
-    rig.turn(ReplicaEvent::Space(Space::Exhausted));
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Exhausted)));
     let full = "the disk of node 1 is full, and no write is taken; nothing was done, make room there and send it again";
     assert_eq!(refusal(&rig.ask(delete())).as_deref(), Some(full));
-    rig.turn(ReplicaEvent::Space(Space::Plenty));
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Plenty)));
     assert_eq!(refusal(&rig.ask(put())), None);
     assert!(rig.replica.is_sound() && rig.replica.problems().is_empty());
 
     // It says itself how much it needs, or what else is wrong with its disk.
-    let shortage = |is_full, what: &str| ReplicaEvent::Shortage(Some(Shortage { is_full, what: what.to_string() }));
-    rig.turn(ReplicaEvent::Space(Space::Low));
+    let shortage = |is_full, what: &str| {
+        ReplicaEvent::FromDisk(FromDisk::Shortage(Some(Shortage { is_full, what: what.to_string() })))
+    };
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Low)));
     rig.turn(shortage(true, "3 MiB free, and 48 MiB are needed"));
     let why = refusal(&rig.ask(put())).unwrap();
     assert!(why.starts_with("the disk of node 1 is nearly full (3 MiB free, and 48 MiB are needed), and no"), "{why}");
@@ -242,8 +244,8 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
         assert!(said.contains("(permission denied)") && said.contains("mend that"), "{said}");
         assert!(!said.contains("full") && !said.contains("room"), "{said}");
     }
-    rig.turn(ReplicaEvent::Shortage(None));
-    rig.turn(ReplicaEvent::Space(Space::Plenty));
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Shortage(None)));
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Plenty)));
 
     // Two full followers of four leave a majority; three do not.
     for (follower, refused) in [(3, false), (5, false), (4, true)] {

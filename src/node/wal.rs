@@ -16,10 +16,11 @@ use super::background::BackgroundEvent;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
+use super::replica::FromDisk;
 
 /// The inbox of the wal thread.
 pub enum WalEvent {
-    /// In order; answered by `ConsensusEvent::Persisted`.
+    /// In order; answered by `FromDisk::Persisted`.
     Persist { persists: Vec<Persist> },
     /// A segment that was zeroed ahead.
     SegmentPrepared { segment: PreparedSegment },
@@ -50,7 +51,8 @@ impl WalWork {
         WalWork { wal, persists, net, space, slots_are_damaged: false, stopping: false }
     }
 
-    /// Before the thread sleeps: tells how much room there is, and asks for a segment to be made ready, if there is none.
+    /// Before the thread sleeps: tells how much room there is, and asks for a segment to be made ready, if there is
+    /// none.
     pub fn before_sleep(&mut self, exits: &mut impl Exits) {
         self.report_space(exits);
         if let Some(job) = self.wal.wants_segment() {
@@ -85,7 +87,7 @@ impl WalWork {
         let space = self.wal.space();
         if space != self.space {
             self.space = space;
-            exits.to_consensus(ConsensusEvent::Space(space));
+            exits.to_consensus(ConsensusEvent::FromDisk(FromDisk::Space(space)));
         }
     }
 
@@ -112,7 +114,7 @@ impl WalWork {
             exits.to_net(&mut self.net);
         }
         self.report_space(exits);
-        exits.to_consensus(ConsensusEvent::Persisted { seq });
+        exits.to_consensus(ConsensusEvent::FromDisk(FromDisk::Persisted { seq }));
         if self.wal.take_given_up() {
             exits.to_background(BackgroundEvent::MendGivenUp);
         }
