@@ -204,6 +204,31 @@ fn a_hello_that_is_not_from_a_peer_to_this_node_is_refused_and_nothing_behind_it
     assert!(node.from_net.try_iter().all(|event| matches!(event, FromNet::LinkDown { .. })), "a message got through");
 }
 
+/// One segment brings both, and a part of a message whose rest comes in another.
+#[test]
+fn what_comes_right_behind_a_hello_is_heard_if_the_hello_is_welcome() {
+    let node = alone_with_peers(quick());
+    let hello_and_more = |from| {
+        let (mut client, mut bytes) = (node.connect(), BytesMut::new());
+        wire::encode_hello(&node.hello_from(from), &mut bytes);
+        for round in [1, 2] {
+            wire::encode_peer(&PeerFrame::Raft(heartbeat(from, 1, round)), &mut bytes);
+        }
+        let rest = bytes.split_off(bytes.len() - 5);
+        client.write(&bytes);
+        (wire::decode_hello_reply(client.frame()).unwrap().refusal, client, rest)
+    };
+    let (refusal, mut stranger, _) = hello_and_more(9);
+    assert!(refusal.is_some());
+    stranger.end();
+    assert_eq!(stranger.rest(), b"");
+    let (refusal, mut peer, rest) = hello_and_more(2);
+    assert_eq!(refusal, None);
+    assert_eq!(node.message(), heartbeat(2, 1, 1));
+    peer.write(&rest);
+    assert_eq!(node.message(), heartbeat(2, 1, 2));
+}
+
 #[test]
 fn a_client_can_not_pass_as_a_peer_nor_a_peer_send_what_is_anothers() {
     let node = alone_with_peers(quick());
