@@ -258,6 +258,17 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     assert_eq!(refusal(&rig.ask(put())), None);
 }
 
+#[test]
+fn a_peer_that_is_gone_was_short_of_room_and_one_that_is_there_is() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(3) }));
+    rig.receive(3, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low });
+    assert_eq!(rig.replica.problems(), ["the disk of node 3 is nearly full (its own status says why)"]);
+    rig.turn(ReplicaEvent::FromNet(FromNet::LinkDown { peer: node(3), why: "refused".to_string() }));
+    assert_eq!(rig.replica.problems(), ["the disk of node 3 was nearly full when it was heard last"]);
+}
+
 /// What a node that knows no leader answers.
 fn no_leader(rig: &mut Rig) -> String {
     let effects = rig.ask(put());

@@ -28,6 +28,10 @@ impl Replica {
             .map(|(id, peer)| (*id, &*peer.address, peer.down_because.as_str()))
     }
 
+    pub(super) fn is_down(&self, peer: NodeId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| !peer.down_because.is_empty())
+    }
+
     /// The peers that are not heard from, and why, in one line.
     pub fn who_is_missing(&self) -> String {
         let peers: Vec<String> =

@@ -54,7 +54,10 @@ impl Replica {
     fn room_problem(&self, node: NodeId, space: Space) -> String {
         if node != self.id {
             let how = if space == Space::Low { "nearly full" } else { "full" };
-            return format!("the disk of node {node} is {how} (its own status says why)");
+            return match self.is_down(node) {
+                true => format!("the disk of node {node} was {how} when it was heard last"),
+                false => format!("the disk of node {node} is {how} (its own status says why)"),
+            };
         }
         let (how, what) = match space {
             Space::Low => {
