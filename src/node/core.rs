@@ -27,7 +27,7 @@ pub struct CoreParts {
     pub raft: raft::Config,
     pub cluster_name: String,
     pub request_timeout: Duration,
-    /// How long a pass of the scrub takes; `None`: only what is asked for.
+    /// How long a pass of the scrub takes; `None`: only urgent ones.
     pub scrub_interval: Option<Duration>,
     pub wal_settings: WalSettings,
     pub disk: Arc<dyn Disk>,

@@ -1,7 +1,8 @@
 //! When the log is scrubbed, and what becomes of what that finds. Background thread; knows no clock.
 //!
-//! A pass reads everything that is durable once, in steps that are spread over the time that a pass may take, so that it
-//! costs a node next to nothing; one that was asked for goes on step after step, other work between them.
+//! A pass reads everything that is durable once, in steps that are spread over the time that a pass may take, so that
+//! it costs a node next to nothing. One that is urgent, because somebody asked for it or something could not be read,
+//! begins at once and goes on step after step, other work between them.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use super::replica::FromDisk;
 use super::wal::WalEvent;
 
 pub struct Scrubbing {
-    /// How long a pass takes; `None`: only what is asked for.
+    /// How long a pass takes; `None`: only what is urgent.
     interval: Option<Duration>,
     pass: Option<Pass>,
     status: ScrubStatus,
     /// What the last pass came to that no other node's copy helps against.
     beyond_repair: Option<String>,
-    /// The next pass is one that was asked for.
-    is_asked_for: bool,
+    /// The next pass is urgent.
+    is_urgent: bool,
     due_at: Option<Moment>,
     /// Until then nothing that can't be read is a reason for another pass.
     rests_until: Moment,
@@ -34,12 +35,12 @@ pub struct Scrubbing {
 struct Pass {
     scrub: Scrub,
     begun: Moment,
-    is_asked_for: bool,
+    is_urgent: bool,
     found: usize,
 }
 
 impl Scrubbing {
-    /// `interval`: a pass that nobody asked for is spread over so long.
+    /// `interval`: a pass that is not urgent is spread over so long.
     pub fn new(interval: Option<Duration>, now: Moment) -> Scrubbing {
         let due_at = interval.map(|interval| now + interval.min(SCRUB_PAUSE_MAX));
         Scrubbing {
@@ -47,7 +48,7 @@ impl Scrubbing {
             pass: None,
             status: ScrubStatus::default(),
             beyond_repair: None,
-            is_asked_for: false,
+            is_urgent: false,
             due_at,
             rests_until: now,
         }
@@ -67,24 +68,24 @@ impl Scrubbing {
         self.due_at
     }
 
-    /// A pass from the beginning, at once.
+    /// An urgent pass from the beginning, unless one is under way.
     pub fn begin_now(&mut self, now: Moment) {
-        if !self.pass.as_ref().is_some_and(|pass| pass.is_asked_for) {
+        if !self.pass.as_ref().is_some_and(|pass| pass.is_urgent) {
             self.pass = None;
-            self.is_asked_for = true;
+            self.is_urgent = true;
             self.due_at = Some(now);
         }
     }
 
-    /// A part of the log could not be read though it was sound at the start: a pass finds out what is lost. It rests after
-    /// that, so that what is asked for over and over again does not keep the disk busy.
+    /// A part of the log could not be read though it was sound at the start: a pass finds out what is lost. It rests
+    /// after that, so that what is read over and over again does not keep the disk busy.
     pub fn on_unreadable(&mut self, now: Moment) {
         if now >= self.rests_until {
             self.begin_now(now);
         }
     }
 
-    /// A pass at full speed, begun at `begun`, is over.
+    /// An urgent pass, begun at `begun`, is over.
     fn rest(&mut self, begun: Moment, now: Moment) {
         self.rests_until = now + now.since(begun) * SUSPICION_REST_FACTOR;
     }
@@ -96,8 +97,8 @@ impl Scrubbing {
         repairer: &mut Repairer,
         exits: &mut impl Exits,
     ) -> Result<(), End> {
-        let is_asked_for = std::mem::take(&mut self.is_asked_for);
-        let pass = self.pass.get_or_insert_with(|| Pass { scrub: reader.scrub(), begun: now, is_asked_for, found: 0 });
+        let is_urgent = std::mem::take(&mut self.is_urgent);
+        let pass = self.pass.get_or_insert_with(|| Pass { scrub: reader.scrub(), begun: now, is_urgent, found: 0 });
         let step = pass.scrub.step(repairer, SCRUB_STEP_BYTES);
         let step = step.map_err(|error| match error.kind() {
             ErrorKind::InvalidData => End::Damaged(format!("the log was scrubbed: {error}")),
@@ -136,7 +137,7 @@ impl Scrubbing {
     /// Damage was found that a full disk has no room to mark. The disk is as it was: the pass begins again, later.
     fn postpone(&mut self, now: Moment, why: &str) {
         log::warn!("the log is damaged, and nothing is done about it before there is room: {why}; make room");
-        self.is_asked_for = self.pass.take().is_some_and(|pass| pass.is_asked_for);
+        self.is_urgent = self.pass.take().is_some_and(|pass| pass.is_urgent);
         self.rests_until = now + SCRUB_PAUSE_MAX;
         self.due_at = Some(self.rests_until);
     }
@@ -145,18 +146,18 @@ impl Scrubbing {
     /// it may take, and its steps are spread evenly.
     fn next(&mut self, now: Moment, step: &ScrubStep) -> Option<Moment> {
         let pass = self.pass.as_ref()?;
-        let (begun, is_asked_for) = (pass.begun, pass.is_asked_for);
+        let (begun, is_urgent) = (pass.begun, pass.is_urgent);
         if step.is_finished {
             let found = counted(pass.found as u64, "place", "places");
             log::info!("the log was scrubbed: {}, damage in {found}", mebibytes(step.bytes_total));
-            if is_asked_for {
+            if is_urgent {
                 self.rest(begun, now);
             }
             self.pass = None;
             return self.interval.map(|interval| now.max(begun + interval));
         }
         let steps = u32::try_from(step.bytes_total / SCRUB_STEP_BYTES + 1).unwrap_or(u32::MAX);
-        let pause = self.interval.filter(|_| !is_asked_for).map_or(Duration::ZERO, |interval| interval / steps);
+        let pause = self.interval.filter(|_| !is_urgent).map_or(Duration::ZERO, |interval| interval / steps);
         Some(now + pause.min(SCRUB_PAUSE_MAX))
     }
 }

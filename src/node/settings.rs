@@ -52,7 +52,7 @@ pub struct Tuning {
     pub heartbeat: Duration,
     pub request_timeout: Duration,
     pub persist_stall: Duration,
-    /// How long a pass of the scrub over the whole log takes; `None`: only what is asked for.
+    /// How long a pass of the scrub over the whole log takes; `None`: only urgent ones (`scrubbing`).
     pub scrub_interval: Option<Duration>,
     pub segment_bytes: u64,
     pub log_memory_bytes_max: usize,
