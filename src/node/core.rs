@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::base::{Members, Moment, Random};
+use crate::base::{Members, Moment, NodeId, Random};
 use crate::disk::{DataDir, Disk, OpenError, Pace, ReadSoFar, RecoveryReport, Repairer, Wal, WalSettings};
 use crate::net::{Outbox, PeerCredit};
 use crate::raft;
@@ -20,6 +20,7 @@ use super::end::{End, Ender, spawn};
 use super::exits::Channels;
 use super::replica::{FromDisk, Replica, ReplicaConfig};
 use super::scrubbing::Scrubbing;
+use super::settings::Tuning;
 use super::wal::{WalEvent, WalLoop, WalWork};
 
 /// What a core is made of.
@@ -34,6 +35,29 @@ pub struct CoreParts {
     pub data_dir: DataDir,
     /// Called on the consensus thread after each change of role; it must not block.
     pub on_role_change: Box<dyn Fn() + Send>,
+}
+
+impl CoreParts {
+    /// `seed`: another one at each start. Nobody hears of a change of role.
+    pub fn new(
+        id: NodeId,
+        cluster_name: &str,
+        tuning: &Tuning,
+        data_dir: DataDir,
+        bootstrap: Members,
+        seed: u64,
+    ) -> CoreParts {
+        CoreParts {
+            raft: tuning.raft_config(id, data_dir.instance(), bootstrap, seed),
+            cluster_name: cluster_name.to_string(),
+            request_timeout: tuning.request_timeout,
+            scrub_interval: tuning.scrub_interval,
+            wal_settings: tuning.wal_settings(),
+            disk: data_dir.disk(),
+            data_dir,
+            on_role_change: Box::new(|| {}),
+        }
+    }
 }
 
 /// An opened log, before any thread runs: so that a start that fails says so at once.

@@ -173,21 +173,12 @@ impl EmbeddedCluster {
                 DataDir::on(disk(id), &wanted, fresh).map_err(open)?
             }
         };
-        let tuning = &self.settings.tuning;
         // Another one at each start: what a node numbers by it must not repeat what it numbered before.
         let seed = Random::new(self.settings.seed ^ self.starts.rotate_left(32)).next() ^ u64::from(id.get());
+        let routes = self.routes.clone();
         let parts = CoreParts {
-            raft: tuning.raft_config(id, data_dir.instance(), self.bootstrap(), seed),
-            cluster_name: "embedded".to_string(),
-            request_timeout: tuning.request_timeout,
-            scrub_interval: tuning.scrub_interval,
-            wal_settings: tuning.wal_settings(),
-            disk: data_dir.disk(),
-            data_dir,
-            on_role_change: Box::new({
-                let routes = self.routes.clone();
-                move || routes.note_role_change()
-            }),
+            on_role_change: Box::new(move || routes.note_role_change()),
+            ..CoreParts::new(id, "embedded", &self.settings.tuning, data_dir, self.bootstrap(), seed)
         };
         let opened = OpenedCore::open(parts, &mut |_| {}).map_err(open)?;
         let inbox = Inbox { sender: opened.inbox.clone(), credit: PeerCredit::default() };

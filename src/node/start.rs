@@ -50,45 +50,28 @@ impl Stopper {
 impl Node {
     /// Opens the directory, recovers the log, listens, and starts all threads.
     pub fn start(settings: &Settings) -> Result<Node, NodeError> {
-        let mut limits = settings.net.clone();
-        let mut warnings = settings.warnings.clone();
+        let (mut limits, mut warnings) = (settings.net.clone(), settings.warnings.clone());
         limits.connections_max = effective_connections(limits.connections_max, &mut warnings)?;
         let listener = bind(&settings.listen)?;
         let address = listener.local_addr().map_err(|source| io("the listening address can't be read", source))?;
         let wanted = Wanted { node: settings.id, cluster_name: settings.cluster_name.clone() };
         let data_dir = DataDir::open(&settings.data_dir, &wanted)?;
         warnings.extend(data_dir.warning().map(str::to_string));
-        let instance = data_dir.instance();
-        let cluster = data_dir.cluster_id();
-        let bootstrap = bootstrap(settings)?;
-        let peers = bootstrap.voters.iter().filter(|member| member.id != settings.id);
-        let peers: Vec<(NodeId, Arc<str>)> = peers.map(|member| (member.id, member.address.clone())).collect();
-        let seed = draw("a seed")? as u64;
+        let (instance, cluster) = (data_dir.instance(), data_dir.cluster_id());
+        let (bootstrap, seed) = (bootstrap(settings)?, draw("a seed")? as u64);
+        let flags = peers_of(settings, &bootstrap);
         let mut opening = Opening::new(name(settings, &limits, instance));
-        let parts = CoreParts {
-            raft: settings.tuning.raft_config(settings.id, instance, bootstrap, seed),
-            cluster_name: settings.cluster_name.clone(),
-            request_timeout: settings.tuning.request_timeout,
-            scrub_interval: settings.tuning.scrub_interval,
-            wal_settings: settings.tuning.wal_settings(),
-            disk: data_dir.disk(),
-            data_dir,
-            on_role_change: Box::new(|| {}),
-        };
+        let Settings { id, cluster_name, tuning, .. } = settings;
+        let parts = CoreParts::new(*id, cluster_name, tuning, data_dir, bootstrap, seed);
         let opened = OpenedCore::open(parts, &mut |read| opening.on_read(read));
         let opened = opened.map_err(|error| error.in_directory(&settings.data_dir))?;
         opening.announce();
-        let of_members = opened.members().map(|members| about_members(settings, members, &peers));
-        let of_a_new_one = (of_members.is_none() && cluster.is_none()).then(|| about_a_new_cluster(settings)).flatten();
-        let of_members = of_members.unwrap_or_default().into_iter().chain(of_a_new_one);
-        let found = opened.report.warnings.iter().chain(&opened.report.damaged).cloned();
-        for warning in warnings.into_iter().chain(found).chain(of_members) {
+        warnings.extend(about_the_log(settings, &opened, cluster, &flags));
+        for warning in warnings {
             log::warn!("{warning}");
         }
         log::info!("log: {}", opened.report);
-        let peers = opened.members().map_or(peers, |members| peers_of(settings, members));
-        let peer_credit = PeerCredit::default();
-        let to_consensus = opened.inbox.clone();
+        let peers = opened.members().map_or(flags, |members| peers_of(settings, members));
         let config = NetConfig {
             id: settings.id,
             instance,
@@ -100,6 +83,13 @@ impl Node {
             limits,
             seed: seed.rotate_left(32),
         };
+        let node = Node::start_threads(opened, config, address)?;
+        log::info!("ready on {address}");
+        Ok(node)
+    }
+
+    fn start_threads(opened: OpenedCore, config: NetConfig, address: std::net::SocketAddr) -> Result<Node, NodeError> {
+        let (id, peer_credit, to_consensus) = (config.id, PeerCredit::default(), opened.inbox.clone());
         let deliver = Box::new(move |event| {
             // Consensus ends before net; what comes between the two has nobody to answer it.
             let _ = to_consensus.send(ConsensusEvent::FromNet(event));
@@ -115,9 +105,8 @@ impl Node {
             // A node that nobody can reach is no node: its end is told like that of the others.
             net.run().inspect_err(|error| ender.end(End::Io(format!("the network loop failed: {error}"))))
         };
-        let net = spawn(format!("net-{}", settings.id), core.ender.clone(), run)
+        let net = spawn(format!("net-{id}"), core.ender.clone(), run)
             .map_err(|source| io("the network thread can't be started", source))?;
-        log::info!("ready on {address}");
         Ok(Node { core, mailbox, net, counters, address })
     }
 
@@ -199,6 +188,22 @@ fn bootstrap(settings: &Settings) -> Result<Members, NodeError> {
 fn peers_of(settings: &Settings, members: &Members) -> Vec<(NodeId, Arc<str>)> {
     let others = members.all().filter(|member| member.id != settings.id);
     others.map(|member| (member.id, member.address.clone())).collect()
+}
+
+/// What the operator should know of the log that was opened, as sentences.
+fn about_the_log(
+    settings: &Settings,
+    opened: &OpenedCore,
+    cluster: Option<ClusterId>,
+    flags: &[(NodeId, Arc<str>)],
+) -> Vec<String> {
+    let found = opened.report.warnings.iter().chain(&opened.report.damaged).cloned();
+    let of_members = match opened.members() {
+        Some(members) => about_members(settings, members, flags),
+        None if cluster.is_none() => about_a_new_cluster(settings).into_iter().collect(),
+        None => Vec::new(),
+    };
+    found.chain(of_members).collect()
 }
 
 /// Where the flags differ from the log's membership, as sentences for the operator.
