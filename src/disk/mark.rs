@@ -20,7 +20,8 @@ use std::io;
 
 use super::disk::{Disk, read_small, replace_small};
 use super::identity::{field, sealed};
-use super::segment::unreadable;
+use super::map::BatchPlace;
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, segment_name, unreadable};
 use crate::base::limits::{MARK_PLACES_MAX, SUSPECT_BYTES_MAX};
 
 const SUSPECT_FILE: &str = "suspect";
@@ -43,6 +44,21 @@ pub(super) struct MarkedPlace {
     pub file: String,
     pub offset: u64,
     pub bytes: u64,
+}
+
+impl MarkedPlace {
+    pub fn of_header(segment: &Segment) -> MarkedPlace {
+        MarkedPlace { file: segment.name(), offset: 0, bytes: SEGMENT_HEADER_BYTES }
+    }
+
+    /// From `offset` to the segment's end.
+    pub fn of_rest(segment: &Segment, offset: u64) -> MarkedPlace {
+        MarkedPlace { file: segment.name(), offset, bytes: segment.bytes - offset }
+    }
+
+    pub fn of_batch(place: &BatchPlace) -> MarkedPlace {
+        MarkedPlace { file: segment_name(place.segment), offset: place.offset, bytes: place.extent }
+    }
 }
 
 impl Mark {

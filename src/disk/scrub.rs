@@ -23,7 +23,7 @@ use super::mark::MarkedPlace;
 use super::record::Written;
 use super::repair::{Repairer, describe};
 use super::salvage::{Lost, Salvaged};
-use super::segment::{Pace, SEGMENT_HEADER_BYTES, Segment, segment_name, write_zeros};
+use super::segment::Segment;
 use super::slots::TermSlots;
 use super::walk::{Step, Walk, WalkedBatch};
 use crate::raft::MissingEntry;
@@ -159,22 +159,16 @@ impl Found {
     }
 
     fn places(&self) -> Vec<MarkedPlace> {
-        let headers = self.headers.iter().map(|segment| (segment.name(), 0, SEGMENT_HEADER_BYTES));
-        let litter = self.litter.iter().map(|(segment, offset)| (segment.name(), *offset, segment.bytes - offset));
-        let batches = self.batches.iter().map(|batch| &batch.place);
-        let batches = batches.map(|place| (segment_name(place.segment), place.offset, place.extent));
-        let places = headers.chain(litter).chain(batches);
-        places.map(|(file, offset, bytes)| MarkedPlace { file, offset, bytes }).collect()
+        let headers = self.headers.iter().map(MarkedPlace::of_header);
+        let litter = self.litter.iter().map(|(segment, offset)| MarkedPlace::of_rest(segment, *offset));
+        let batches = self.batches.iter().map(|batch| MarkedPlace::of_batch(&batch.place));
+        headers.chain(litter).chain(batches).collect()
     }
 
     /// What is marked already.
     fn mend(self, repairer: &mut Repairer) -> io::Result<()> {
         repairer.take(self.batches)?;
         self.headers.iter().try_for_each(Segment::remake_header)?;
-        for (segment, offset) in &self.litter {
-            write_zeros(&*segment.file, *offset, segment.bytes, Pace::AtOnce)?;
-            segment.file.sync_data()?;
-        }
-        Ok(())
+        self.litter.iter().try_for_each(|(segment, offset)| segment.clear_from(*offset))
     }
 }

@@ -295,6 +295,12 @@ impl Segment {
         self.file.write_at(0, &encode_header(self.sequence, self.bytes))?;
         self.file.sync_data()
     }
+
+    /// Zeros from `start` to its end. Durable when it returns.
+    pub fn clear_from(&self, start: u64) -> io::Result<()> {
+        write_zeros(&*self.file, start, self.bytes, Pace::AtOnce)?;
+        self.file.sync_data()
+    }
 }
 
 fn check_header(header: &[u8], name: &str, sequence: u64, length: u64) -> Result<(), OpenError> {

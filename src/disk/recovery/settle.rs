@@ -128,22 +128,12 @@ impl Judged {
 
     /// The mark that holds from now on; durable.
     fn mark(&self, disk: &dyn Disk, incarnation: u32) -> io::Result<Option<Mark>> {
-        let mut places = Vec::new();
-        let mut place = |file: String, offset: u64, bytes: u64| places.push(MarkedPlace { file, offset, bytes });
-        for segment in &self.walk.headers {
-            place(segment.name(), 0, SEGMENT_HEADER_BYTES);
-        }
-        for (segment, dirt) in &self.walk.litter {
-            place(segment.name(), dirt.place.offset, segment.bytes - dirt.place.offset);
-        }
-        for batch in self.replay.map.damaged().values() {
-            place(segment_name(batch.place.segment), batch.place.offset, batch.place.extent);
-        }
-        if self.uncertain.is_some() {
-            let offset = self.walk.at().offset;
-            place(self.active.name(), offset, self.active.bytes - offset);
-        }
-        if places.is_empty() && self.uncertain.is_none() && self.mark.is_none() {
+        let headers = self.walk.headers.iter().map(MarkedPlace::of_header);
+        let litter = self.walk.litter.iter().map(|(segment, dirt)| MarkedPlace::of_rest(segment, dirt.place.offset));
+        let batches = self.replay.map.damaged().values().map(|batch| MarkedPlace::of_batch(&batch.place));
+        let end = self.uncertain.iter().map(|_| MarkedPlace::of_rest(&self.active, self.walk.at().offset));
+        let places: Vec<MarkedPlace> = headers.chain(litter).chain(batches).chain(end).collect();
+        if places.is_empty() && self.mark.is_none() {
             return Ok(None);
         }
         let mut mark = self.mark.clone().unwrap_or_else(|| Mark::new(incarnation));
@@ -165,10 +155,7 @@ impl Judged {
         for batch in self.replay.map.damaged().values() {
             repair::brand(disk, batch)?;
         }
-        for (segment, dirt) in &self.walk.litter {
-            write_zeros(&*segment.file, dirt.place.offset, segment.bytes, Pace::AtOnce)?;
-            segment.file.sync_data()?;
-        }
+        self.walk.litter.iter().try_for_each(|(segment, dirt)| segment.clear_from(dirt.place.offset))?;
         self.mark.iter().try_for_each(|earlier| self.rewrite_marked(disk, earlier))
     }
 
