@@ -39,6 +39,13 @@ fn refill(truth: &Truth, opened: &mut Opened, step: &ScrubStep) {
     opened.repairer.clear_mark().unwrap();
 }
 
+fn assert_sound_after_a_crash(truth: &Truth, disk: &MemoryDisk, what: &str) {
+    disk.crash();
+    let mut tally = Tally::default();
+    truth.check(disk, what, &mut tally);
+    assert_eq!(tally.sound, 1, "{what}");
+}
+
 #[test]
 fn every_damaged_sector_under_a_running_node_is_found_and_put_back() {
     let truth = Truth::of_two_segments();
@@ -71,10 +78,7 @@ fn every_damaged_sector_under_a_running_node_is_found_and_put_back() {
                 assert_eq!(again.recovered.damage.missing, step.missing, "{what}");
                 refill(&truth, &mut opened, &step);
                 assert_eq!(scrub(&mut opened).damaged, [""; 0], "{what}");
-                disk.crash();
-                let mut tally = Tally::default();
-                truth.check(&disk, &what, &mut tally);
-                assert_eq!(tally.sound, 1, "{what}");
+                assert_sound_after_a_crash(&truth, &disk, &what);
                 found += 1;
             }
         }
@@ -124,10 +128,7 @@ fn a_damaged_header_and_litter_behind_the_last_batch_are_mended_at_once() {
     let step = scrub(&mut opened);
     assert_eq!((step.damaged.len(), step.missing.len()), (2, 0), "{step:?}");
     opened.repairer.clear_mark().unwrap();
-    disk.crash();
-    let mut tally = Tally::default();
-    truth.check(&disk, "after the pass", &mut tally);
-    assert_eq!(tally.sound, 1);
+    assert_sound_after_a_crash(&truth, &disk, "after the pass");
 }
 
 #[test]
@@ -156,8 +157,7 @@ fn a_pass_over_an_empty_log_is_over_at_once() {
 
 #[test]
 fn a_damaged_header_is_found_by_the_step_that_ends_the_pass_too() {
-    let truth = Truth::of(disk_with(5, 600));
-    let disk = truth.disk.fork();
+    let disk = disk_with(5, 600);
     let mut opened = open_sound(&disk);
     disk.alter(FIRST, 9, &[0xff]);
     let step = opened.reader.scrub().step(&mut opened.repairer, u64::MAX).unwrap();
