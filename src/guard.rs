@@ -1,9 +1,9 @@
 //! The guards that tests take away, one at a time, to see that something notices.
 //!
-//! A test is worth what it catches. Each guard here is a rule without which data would be lost, answers be wrong, or a node
-//! be lost to a stranger; where it stands, production code asks [`removed`] and does without it when a test says so. That
-//! can only be said in a build with the feature `mutants`, which this package's tests turn on and nothing else does:
-//! elsewhere the answer is a constant, and nothing of this is in the program.
+//! A test is worth what it catches. Each guard here is a rule without which data would be lost, answers be wrong, or a
+//! node be lost to a stranger; where it stands, production code asks [`removed`] and does without it when a test says
+//! so. That can only be said in a build with the feature `mutants`, which this package's tests turn on and nothing else
+//! does: elsewhere the answer is a constant, and nothing of this is in the program.
 //!
 //! `tests/MUTANTS.md` is the table of all of them: what notices each, and how soon. A new guard needs a row there.
 //!

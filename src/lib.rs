@@ -16,9 +16,9 @@
 //! | 9 | bytes out, in request order per connection | [`net`] | net |
 //!
 //! A file imports only from lower layers, and a test holds it to that: [`base`] 0; [`api`], [`raft`], [`kv`] 1;
-//! [`wire`], [`disk`] 2; [`net`] 3; [`node`], [`client`] 4; [`cli`] 5. [`base`], [`api`], [`raft`], [`kv`] and [`wire`] are
-//! pure, and so are the parts of [`net`] and [`node`] that say so: time and chance are handed in, nothing is read from
-//! the outside.
+//! [`wire`], [`disk`] 2; [`net`] 3; [`node`], [`client`] 4; [`cli`] 5. [`base`], [`api`], [`raft`], [`kv`] and [`wire`]
+//! are pure, and so are the parts of [`net`] and [`node`] that say so: time and chance are handed in, nothing is read
+//! from the outside.
 //!
 //! To use it from a program: [`client::Client`] talks to a cluster, [`node::EmbeddedCluster`] is one.
 

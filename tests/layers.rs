@@ -136,7 +136,8 @@ fn raw_string(chars: &[char]) -> Option<usize> {
     (begin..chars.len()).find(ends).map(|end| end + 1 + hashes)
 }
 
-/// Tokens outside of what is marked as test code, and the names of the modules in files of their own that are so marked.
+/// Tokens outside of what is marked as test code, and the names of the modules in files of their own that are so
+/// marked.
 fn production(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     let texts: Vec<&str> = tokens.iter().map(|token| token.text.as_str()).collect();
     let (mut kept, mut test_modules) = (Vec::new(), Vec::new());

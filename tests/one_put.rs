@@ -40,8 +40,8 @@ fn collector() -> &'static Collector {
     })
 }
 
-/// Where each step of the PUT was first passed. Any node's disk makes its entry durable; all else is the leader's doing.
-/// What another node still does for an entry before it does not count.
+/// Where each step of the PUT was first passed. Any node's disk makes its entry durable; all else is the leader's
+/// doing. What another node still does for an entry before it does not count.
 fn first_passed(seen: &[(String, String)], leader: NodeId) -> BTreeMap<Step, usize> {
     let own = format!("-{leader}");
     let entry_of = |text: &str| text.rsplit_once("entry ").and_then(|(_, index)| index.parse::<u64>().ok());

@@ -1,5 +1,5 @@
-//! One log gives one state, whatever the settings of the node that replays it: they decide when things happen and how much
-//! is in memory, never what an entry means.
+//! One log gives one state, whatever the settings of the node that replays it: they decide when things happen and how
+//! much is in memory, never what an entry means.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
-//! The net thread's sleeping flag under loom: every interleaving of its steps, and every stale value that the memory model
-//! lets a thread read. The file under test is the one that production runs, compiled against loom's atomics.
+//! The net thread's sleeping flag under loom: every interleaving of its steps, and every stale value that the memory
+//! model lets a thread read. The file under test is the one that production runs, compiled against loom's atomics.
 //!
-//! The channel is a counter that orders nothing by itself, which is less than the real one does: what is shown here rests
-//! on the flag and its fences alone. A wake is sticky, as an eventfd's is. A lost one is a deadlock, which loom reports.
+//! The channel is a counter that orders nothing by itself, which is less than the real one does: what is shown here
+//! rests on the flag and its fences alone. A wake is sticky, as an eventfd's is. A lost one is a deadlock, which loom
+//! reports.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

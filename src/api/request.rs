@@ -20,8 +20,8 @@ pub enum Request {
     List { prefix: Bytes, after: Option<Bytes>, limit: usize, revision: Option<Revision> },
     /// What the asked node knows of itself; never forwarded.
     Status,
-    /// The asked node reads its whole log once, for damage; answered at once, as [`Request::Status`] is, which tells how
-    /// it goes on.
+    /// The asked node reads its whole log once, for damage; answered at once, as [`Request::Status`] is, which tells
+    /// how it goes on.
     Scrub,
 }
 

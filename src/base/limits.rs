@@ -72,8 +72,8 @@ pub const CONNECTION_BUFFERED_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Bytes buffered by all connections together. Reached: clients are not read until it falls; if it does not fall within
 /// [`JAM_DEADLINE`], those that hold the most are dropped.
 pub const BUFFERED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How long all connections together may stay at their bound of bytes. Reached: the clients that hold the most are dropped,
-/// until a quarter is free: a few that send half a frame or read nothing must not keep all others waiting.
+/// How long all connections together may stay at their bound of bytes. Reached: the clients that hold the most are
+/// dropped, until a quarter is free: a few that send half a frame or read nothing must not keep all others waiting.
 pub const JAM_DEADLINE: Duration = Duration::from_millis(500);
 /// Requests of one connection that wait for their answer. Reached: it is not read until one is answered.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
@@ -167,11 +167,11 @@ pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
 /// The longest pause between two steps, so that a small log is scrubbed soon after a start.
 pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A log that can't be read in some place is scrubbed at once, and again if it still can't: after so many times what the pass
-/// before took.
+/// A log that can't be read in some place is scrubbed at once, and again if it still can't: after so many times what
+/// the pass before took.
 pub const SUSPICION_REST_FACTOR: u32 = 9;
-/// Applied entries whose state's digest is remembered, to be compared with the other nodes'. Reached: the oldest go, and a
-/// node that applies so far behind is not compared.
+/// Applied entries whose state's digest is remembered, to be compared with the other nodes'. Reached: the oldest go,
+/// and a node that applies so far behind is not compared.
 pub const DIGESTS_REMEMBERED: usize = 4096;
 /// How often the log says how the repair of a damaged disk goes on.
 pub const PROBLEMS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -195,8 +195,8 @@ pub const WAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Segments kept ready behind the one in use: one to go on in, and one that is the reserve (see `disk::Space`).
 pub const SEGMENTS_READY: usize = 2;
-/// Free bytes that segments made ahead leave on the file system, for small files: identity, suspect mark. Below: none is
-/// made ahead, and what is ready is all there is.
+/// Free bytes that segments made ahead leave on the file system, for small files: identity, suspect mark. Below: none
+/// is made ahead, and what is ready is all there is.
 pub const DISK_LOW_WATER_BYTES: u64 = 16 * 1024 * 1024;
 /// Damaged places that the suspect mark names. Reached: it says that there are more, and the next start takes the
 /// whole log for one.

@@ -312,8 +312,8 @@ impl Client {
         Ok(())
     }
 
-    /// Connects and asks for the status, or what is answered by it, each within `dial_timeout`: what accepts but does not
-    /// answer (a process that was stopped) is found out before anything is entrusted to it.
+    /// Connects and asks for the status, or what is answered by it, each within `dial_timeout`: what accepts but does
+    /// not answer (a process that was stopped) is found out before anything is entrusted to it.
     fn greet(
         &self,
         address: &str,

@@ -60,8 +60,8 @@ pub struct Damage {
 }
 
 /// The same for every damage that is refused, since it is not known what the directory once held. It advises neither of
-/// the two things that come to mind: an older copy has the same instance id and would vote again having forgotten what it
-/// acknowledged, and an empty directory is another instance, which never counts.
+/// the two things that come to mind: an older copy has the same instance id and would vote again having forgotten what
+/// it acknowledged, and an empty directory is another instance, which never counts.
 const WAY_OUT: &str = "nothing was changed; leave this node down, the others go on as long as they are a majority; \
                        never put back an older copy of the directory, since it has forgotten what it acknowledged \
                        (members can't be replaced in this version)";

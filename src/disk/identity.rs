@@ -154,7 +154,8 @@ pub(super) fn field<'a>(body: &'a str, name: &str) -> Option<&'a str> {
 fn check_name(name: &str) -> Result<(), OpenError> {
     if name.is_empty() || name.len() > CLUSTER_NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(OpenError::Configuration(format!(
-            "the cluster name {name:?} has {} bytes; it must have 1 to {CLUSTER_NAME_BYTES_MAX}, and no control characters",
+            "the cluster name {name:?} has {} bytes; it must have 1 to {CLUSTER_NAME_BYTES_MAX}, and no control \
+             characters",
             name.len()
         )));
     }

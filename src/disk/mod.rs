@@ -5,8 +5,8 @@
 //! durable and are not; an fsync that failed once succeeds the next time, having written nothing; a bit flips. The
 //! code here keeps two promises through all of that:
 //!
-//! 1. What [`Wal::persist`] returned `Ok` for is there after every later start; or it is said to be missing, by index and
-//!    term, and that the log may have gone on, if its end is damaged; or the start is refused.
+//! 1. What [`Wal::persist`] returned `Ok` for is there after every later start; or it is said to be missing, by index
+//!    and term, and that the log may have gone on, if its end is damaged; or the start is refused.
 //! 2. Nothing that was not asked for is ever there.
 //!
 //! How it goes, from the bottom up:
@@ -30,13 +30,13 @@
 //! | `reader` | entries that memory no longer holds, read on another thread |
 //! | `identity`, `data_dir` | whose data these are; the directory, its lock and its mode |
 //!
-//! The wal runs on the `wal` thread. [`SegmentJob`], [`LogReader`], [`Repairer`] and [`Scrub`] run on a background thread,
-//! beside it.
+//! The wal runs on the `wal` thread. [`SegmentJob`], [`LogReader`], [`Repairer`] and [`Scrub`] run on a background
+//! thread, beside it.
 //!
 //! What is not here: it decides nothing (consensus says what to persist, when a message may leave, what a suspect node
 //! may do, and when the mark goes); it does not ask peers for what is missing, drop the log's beginning, or keep
-//! snapshots; it does not watch for a disk that hangs. It can't see a disk that reports a sync as done and loses it, nor
-//! a whole last batch, or a whole last segment, that was replaced by what stood there before.
+//! snapshots; it does not watch for a disk that hangs. It can't see a disk that reports a sync as done and loses it,
+//! nor a whole last batch, or a whole last segment, that was replaced by what stood there before.
 
 mod data_dir;
 #[allow(clippy::module_inception)]

@@ -143,8 +143,8 @@ impl Names {
                 names.unfinished.push(format!("{WAL_DIR}/{name}"));
             } else {
                 return Err(OpenError::Configuration(format!(
-                    "{WAL_DIR}/{name} is no file of a log: remove it if you put it there; if you did not, it may be a part \
-                     of the log that has lost its name: then leave the directory as it is"
+                    "{WAL_DIR}/{name} is no file of a log: remove it if you put it there; if you did not, it may be a \
+                     part of the log that has lost its name: then leave the directory as it is"
                 )));
             }
         }
@@ -211,8 +211,8 @@ fn too_small(error: &io::Error, settings: &WalSettings) -> io::Error {
     let (segment, spare) = (settings.segment_bytes, DISK_LOW_WATER_BYTES);
     let (first, further) = (mebibytes(segment), mebibytes(segment + spare));
     let message = format!(
-        "{error}; a new log begins with a segment of {first}, and needs {further} free for each one after it: make room, \
-         give the node a directory on a larger file system, or choose smaller segments (--segment-mib)"
+        "{error}; a new log begins with a segment of {first}, and needs {further} free for each one after it: make \
+         room, give the node a directory on a larger file system, or choose smaller segments (--segment-mib)"
     );
     io::Error::new(error.kind(), message)
 }

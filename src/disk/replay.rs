@@ -1,9 +1,9 @@
 //! Reads the log's batches in the order they were written, and keeps what a start needs of them. Pure.
 //!
 //! Lost records are entries all the same: their index and term are known. Those that a later batch replaced are of no
-//! interest to anybody. Mostly that batch is of a later term: then what was replaced was never committed. One of the same
-//! term shows that consensus had *cut* the log before what was missing, and began to get it back; what was cut may have
-//! been acknowledged to a leader that counted on it.
+//! interest to anybody. Mostly that batch is of a later term: then what was replaced was never committed. One of the
+//! same term shows that consensus had *cut* the log before what was missing, and began to get it back; what was cut may
+//! have been acknowledged to a leader that counted on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

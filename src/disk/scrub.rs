@@ -1,5 +1,5 @@
-//! Reads all that is durable once more, in small steps, while the node runs: damage that is found while other nodes still
-//! have what it took can be repaired. Runs on the background thread; who calls sets the pace.
+//! Reads all that is durable once more, in small steps, while the node runs: damage that is found while other nodes
+//! still have what it took can be repaired. Runs on the background thread; who calls sets the pace.
 //!
 //! A pass goes over every batch that was durable when it began, and over both term slots. Nothing that the wal may be
 //! writing is read but the slots, where it does no harm: a slot that is read while it is written looks damaged, and is

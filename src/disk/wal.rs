@@ -8,8 +8,8 @@
 //! # Room
 //!
 //! An append needs no room but in prepared segments, so a full disk is noticed long before an append could fail: when
-//! the segments made ahead can't be made. Two are kept ready. From then on (`Low`) only what does not make the data grow
-//! is to be written, deletes and the cluster's own entries, and it has a whole segment to itself:
+//! the segments made ahead can't be made. Two are kept ready. From then on (`Low`) only what does not make the data
+//! grow is to be written, deletes and the cluster's own entries, and it has a whole segment to itself:
 //!
 //! ```text
 //!   in use:  |#######.......|   ready: |..............| |..............|    Plenty
@@ -22,8 +22,8 @@
 //! `Exhausted` leaves half a segment for what is under way, and nothing more may be asked for. If that is not enough,
 //! [`Wal::fitting`] says what is to wait: a full disk is no error, and an append that does not fit is not begun. While
 //! something waits it is `Exhausted` whatever is left, for what is behind waits too. The background tries again and
-//! again; the first segment that it makes ends it all. A start needs no room at all, unless it finds damage: the mark is
-//! a small file, for which the segments made ahead leave some.
+//! again; the first segment that it makes ends it all. A start needs no room at all, unless it finds damage: the mark
+//! is a small file, for which the segments made ahead leave some.
 
 use std::collections::VecDeque;
 use std::io;

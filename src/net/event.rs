@@ -89,8 +89,8 @@ pub enum FromNet {
     LinkUp {
         peer: NodeId,
     },
-    /// What was sent to `peer` may be lost: the link broke, was never there, or its queue overflowed. Also for each failed
-    /// dial.
+    /// What was sent to `peer` may be lost: the link broke, was never there, or its queue overflowed. Also for each
+    /// failed dial.
     LinkDown {
         peer: NodeId,
         /// Names neither the node nor its address: whoever shows it does.

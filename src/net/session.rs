@@ -318,7 +318,8 @@ impl Session {
 
     fn on_line_too_long(&mut self, bytes: usize) {
         let message = format!(
-            "the line has {bytes} bytes or more, the limit is {LINE_BYTES_MAX}; a shorter key or value, or frames, will do"
+            "the line has {bytes} bytes or more, the limit is {LINE_BYTES_MAX}; a shorter key or value, or frames, \
+             will do"
         );
         self.pipeline.push_error(Style::Line, Error::new(ErrorCode::LineTooLong, message));
         self.end(CloseReason::LineTooLong);

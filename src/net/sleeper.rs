@@ -26,8 +26,8 @@ impl Sleeper {
             self.0.swap(true, Ordering::AcqRel);
             return is_empty;
         }
-        // A store would do, since a sender's swap comes directly behind the value that it read. Loom does not know that,
-        // and takes a swap's place behind this one for possible; a swap here costs nothing beside the fence.
+        // A store would do, since a sender's swap comes directly behind the value that it read. Loom does not know
+        // that, and takes a swap's place behind this one for possible; a swap here costs nothing beside the fence.
         self.0.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         is_empty()

@@ -26,8 +26,8 @@ impl Batch {
         }
     }
 
-    /// Those whose writes were taken in another term than `term`: what was taken, or passed on, for one term must not take effect
-    /// in another, where it could overtake what its client sent after it.
+    /// Those whose writes were taken in another term than `term`: what was taken, or passed on, for one term must not
+    /// take effect in another, where it could overtake what its client sent after it.
     pub fn take_stale(&mut self, term: Term) -> Vec<Waiter> {
         let is_stale = |taken: Term| taken != term && !removed(Guard::StaleWriteProposed);
         self.writes.extract_if(.., |(taken, ..)| is_stale(*taken)).map(|(_, waiter, _)| waiter).collect()

@@ -244,8 +244,8 @@ fn about_members(settings: &Settings, members: &Members, flags: &[(NodeId, Arc<s
 fn about_a_new_cluster(settings: &Settings) -> Option<String> {
     settings.peers.is_empty().then(|| {
         format!(
-            "no --peer was given, and {} is new: this node forms a cluster of its own, of one member, for good. If that \
-             is a mistake, stop it, remove the directory, and name the other members with --peer",
+            "no --peer was given, and {} is new: this node forms a cluster of its own, of one member, for good. If \
+             that is a mistake, stop it, remove the directory, and name the other members with --peer",
             settings.data_dir.display()
         )
     })
@@ -303,7 +303,8 @@ fn effective_connections(wanted: usize, warnings: &mut Vec<String>) -> Result<us
     match descriptors.checked_sub(DESCRIPTORS_RESERVED) {
         Some(room) if room > 0 => Ok(wanted.min(usize::try_from(room).unwrap_or(usize::MAX))),
         _ => Err(NodeError::Configuration(format!(
-            "the limit on open files is {descriptors}, and a node needs more than {DESCRIPTORS_RESERVED}; raise it (ulimit -n)"
+            "the limit on open files is {descriptors}, and a node needs more than {DESCRIPTORS_RESERVED}; raise it \
+             (ulimit -n)"
         ))),
     }
 }
@@ -312,8 +313,9 @@ fn effective_connections(wanted: usize, warnings: &mut Vec<String>) -> Result<us
 fn name(settings: &Settings, limits: &crate::net::NetLimits, instance: InstanceId) -> String {
     let Settings { id, cluster_name, listen, advertise, data_dir, tuning, .. } = settings;
     format!(
-        "raftkv {}, node {id} of cluster '{cluster_name}', listening on {listen}, advertised as {advertise}, data in {} (instance {instance}); \
-         at most {} connections, {} requests and {} MiB buffered; elections after {} to {} ms, heartbeat {} ms",
+        "raftkv {}, node {id} of cluster '{cluster_name}', listening on {listen}, advertised as {advertise}, data in \
+         {} (instance {instance}); at most {} connections, {} requests and {} MiB buffered; elections after {} to {} ms, \
+         heartbeat {} ms",
         crate::VERSION,
         data_dir.display(),
         limits.connections_max,

@@ -103,8 +103,8 @@ impl Raft {
         self.send_when_durable(now, matched, accepted, out);
     }
 
-    /// Appends what is not here yet, in place of what contradicts it. How many of `entries`, from the first on, are here
-    /// then: all, unless the disk is full.
+    /// Appends what is not here yet, in place of what contradicts it. How many of `entries`, from the first on, are
+    /// here then: all, unless the disk is full.
     fn append_unknown(&mut self, now: Moment, mut entries: Vec<Entry>, out: &mut Outputs) -> usize {
         let sent = entries.len();
         let mut known = entries.iter().take_while(|entry| self.log.matches(entry.index, entry.term)).count();

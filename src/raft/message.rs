@@ -75,7 +75,8 @@ pub enum Body {
         round: u64,
         check: Check,
     },
-    /// `digest`: of the state behind the entry that was asked about, if it is known here. `space`: of the sender's disk.
+    /// `digest`: of the state behind the entry that was asked about, if it is known here. `space`: of the sender's
+    /// disk.
     HeartbeatReply {
         round: u64,
         digest: Option<StateDigest>,

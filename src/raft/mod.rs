@@ -45,10 +45,10 @@
 //!
 //! # What it does not do
 //!
-//! It does not know what the entries mean, except those that name members. It does not order the reads of one client behind
-//! its writes, resend proposals, or tell a client anything: the node does. There are no leader leases, snapshots,
-//! transfer of leadership or changes of membership yet; their places are the quorum function, `term_runs` and the
-//! `outgoing` and `learners` sets.
+//! It does not know what the entries mean, except those that name members. It does not order the reads of one client
+//! behind its writes, resend proposals, or tell a client anything: the node does. There are no leader leases,
+//! snapshots, transfer of leadership or changes of membership yet; their places are the quorum function, `term_runs`
+//! and the `outgoing` and `learners` sets.
 
 mod agreement;
 mod commit;

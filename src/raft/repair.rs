@@ -12,29 +12,29 @@
 //! | suspect, entries missing | what is durable before the first of them | no |
 //! | suspect, none missing, end uncertain | what is durable | yes, but it counts only where every voter's vote does |
 //!
-//! **Refill.** An (index, term) names one content for ever (Log Matching, paper, section 5.3), so a missing entry may come
-//! from anyone who has it: peers are asked in turn, whatever their role and term. What comes is written back where it was;
-//! then it is no longer missing. The leader's appends bring it too.
+//! **Refill.** An (index, term) names one content for ever (Log Matching, paper, section 5.3), so a missing entry may
+//! come from anyone who has it: peers are asked in turn, whatever their role and term. What comes is written back where
+//! it was; then it is no longer missing. The leader's appends bring it too.
 //!
 //! **Never acknowledged.** A peer that certainly lacks an entry has not acknowledged it, or it was never committed:
 //! committed entries are not replaced. When those that may have held it are less than a majority, it was never
-//! committed; the log is cut before it, and its end is uncertain until a leader has spoken: who lacked it when asked may
-//! have got it since, and this node's own copy may have counted. A restart finds the missing entry again, or, once the
-//! same one begins to come back, that the log was cut. When they are a majority, and nobody has it, it may have been
-//! acknowledged, and every copy is bad: the node says which, and goes no further.
+//! committed; the log is cut before it, and its end is uncertain until a leader has spoken: who lacked it when asked
+//! may have got it since, and this node's own copy may have counted. A restart finds the missing entry again, or, once
+//! the same one begins to come back, that the log was cut. When they are a majority, and nobody has it, it may have
+//! been acknowledged, and every copy is bad: the node says which, and goes no further.
 //!
 //! **Elections.** A suspect node's log may have been longer, so its "your log is as complete as mine" is worth
-//! nothing in a majority. Among *all* voters it is: whoever holds the furthest position of all holds everything that any
-//! of them still holds. That is how a cluster elects when less than a majority is sound.
+//! nothing in a majority. Among *all* voters it is: whoever holds the furthest position of all holds everything that
+//! any of them still holds. That is how a cluster elects when less than a majority is sound.
 //!
 //! One voter must be sound: where all have lost the end of their logs, a cluster of one above all, what was
 //! acknowledged last may be gone everywhere, and nobody could tell. Then the node says so, and goes no further.
 //!
-//! **Cleared** when nothing is missing and the end is certain. Where it is not, a leader settles it: it says, when asked,
-//! where its log ends (the *barrier*). Once this log is the leader's up to there, durably, and an entry of the leader's own
-//! term is committed in it, it holds whatever it can have acknowledged: to this leader nothing behind the barrier, and of
-//! earlier terms what was committed is in the leader's log. A committed entry of the leader's term alone would not do:
-//! what was lost may have been acknowledged to the same leader, and be counted by it still.
+//! **Cleared** when nothing is missing and the end is certain. Where it is not, a leader settles it: it says, when
+//! asked, where its log ends (the *barrier*). Once this log is the leader's up to there, durably, and an entry of the
+//! leader's own term is committed in it, it holds whatever it can have acknowledged: to this leader nothing behind the
+//! barrier, and of earlier terms what was committed is in the leader's log. A committed entry of the leader's term
+//! alone would not do: what was lost may have been acknowledged to the same leader, and be counted by it still.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -203,9 +203,9 @@ impl Raft {
         self.repair.missing.is_empty() || removed(Guard::VoteWithMissing)
     }
 
-    /// Whether this node may ask for votes. An empty log that is suspect is not that of a new node, and forms no cluster;
-    /// who has another state than the majority must not serve it; and a leader writes an entry first of all, for which
-    /// a full disk has no room.
+    /// Whether this node may ask for votes. An empty log that is suspect is not that of a new node, and forms no
+    /// cluster; who has another state than the majority must not serve it; and a leader writes an entry first of all,
+    /// for which a full disk has no room.
     pub(super) fn may_stand(&self) -> bool {
         let sound = self.may_vote() && !(self.repair.suspect && self.log.is_empty());
         sound && self.agreement.diverged().is_none() && self.space < Space::Exhausted
@@ -276,7 +276,8 @@ impl Raft {
         out.refilled.push(entry.clone());
     }
 
-    /// Asks for what this node needs to be sound again: the next peer for what is missing, the leader for its log's end.
+    /// Asks for what this node needs to be sound again: the next peer for what is missing, the leader for its log's
+    /// end.
     pub(super) fn maybe_ask_for_repair(&mut self, now: Moment, out: &mut Outputs) {
         if !self.repair.suspect || now < self.repair.ask_at || removed(Guard::MissingNotAskedFor) {
             return;

@@ -1,5 +1,5 @@
-//! Seeded values of every kind that crosses the wire. Tests only: those here, and those in `tests/fuzz`, which take this
-//! file in by its path.
+//! Seeded values of every kind that crosses the wire. Tests only: those here, and those in `tests/fuzz`, which take
+//! this file in by its path.
 
 use std::time::Duration;
 

@@ -9,7 +9,8 @@ use super::mutator::{self, Shape};
 use super::protobuf::{self, Field, Value};
 use super::targets::{self, EDIT_BYTES, MAGIC};
 
-/// The values that the codecs' own tests are made of: a new kind of message is an input here as soon as it is one there.
+/// The values that the codecs' own tests are made of: a new kind of message is an input here as soon as it is one
+/// there.
 #[path = "../../src/wire/testing.rs"]
 #[allow(dead_code, reason = "it serves the codecs' own tests too")]
 mod testing;

@@ -14,8 +14,8 @@ pub enum Shape {
     ProtobufRest,
 }
 
-/// Does one to four kinds of damage; now and then it is noise instead, or `other`, which is a valid input of this decoder or
-/// of another.
+/// Does one to four kinds of damage; now and then it is noise instead, or `other`, which is a valid input of this
+/// decoder or of another.
 pub fn mutate(random: &mut Random, shape: Shape, bytes: &mut Vec<u8>, other: &[u8]) {
     match random.below(32) {
         0 | 1 => return *bytes = (0..random.below(200)).map(|_| random.next() as u8).collect(),

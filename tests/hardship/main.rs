@@ -1,6 +1,7 @@
-//! Three real node processes under hardship: a network that is cut, processes that stand still or are killed, disks that
-//! fill, fail and rot, a processor that is taken away. Five kinds of operation go on meanwhile on five keys, and what the
-//! clients saw is checked: nothing acknowledged is lost, nothing is applied twice, and the whole is linearizable.
+//! Three real node processes under hardship: a network that is cut, processes that stand still or are killed, disks
+//! that fill, fail and rot, a processor that is taken away. Five kinds of operation go on meanwhile on five keys, and
+//! what the clients saw is checked: nothing acknowledged is lost, nothing is applied twice, and the whole is
+//! linearizable.
 //!
 //! | module | what is done to the nodes | needs |
 //! |---|---|---|

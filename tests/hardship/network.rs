@@ -206,8 +206,8 @@ fn links_that_delay_and_lose_packets_lose_no_write() {
     slow("delay and loss", NAME, "netem delay 15ms 5ms loss 1%");
 }
 
-/// A queue in front of a narrow link delays too, by what stands in it, and drops what does not fit: this is what a kernel
-/// without netem has.
+/// A queue in front of a narrow link delays too, by what stands in it, and drops what does not fit: this is what a
+/// kernel without netem has.
 #[test]
 fn narrow_links_lose_no_write() {
     const NAME: &str = "network::narrow_links_lose_no_write";

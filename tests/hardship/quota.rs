@@ -9,8 +9,8 @@ use raftkv::base::Term;
 use crate::common::{self, PATIENCE, Processes};
 use crate::load::{Figures, Load, report_rounds, under_load};
 
-/// Of each node: a tenth of a core, in the slices that containers get. A node that has used it up stands still for up to
-/// nine tenths of a period, more than a heartbeat and less than an election timeout.
+/// Of each node: a tenth of a core, in the slices that containers get. A node that has used it up stands still for up
+/// to nine tenths of a period, more than a heartbeat and less than an election timeout.
 const QUOTA_US: u64 = 10_000;
 const PERIOD_US: u64 = 100_000;
 /// How often the nodes must have used it up before the load counts as full.

@@ -175,8 +175,8 @@ impl Judged {
         Ok(())
     }
 
-    /// Rewrites the log's last batch, and zeros what a torn write can have left behind it, or all that is left behind an
-    /// end that is uncertain.
+    /// Rewrites the log's last batch, and zeros what a torn write can have left behind it, or all that is left behind
+    /// an end that is uncertain.
     fn settle_tail(&self, offset: u64) -> io::Result<()> {
         if removed(Guard::RecoveryBelievesCache) {
             return Ok(());
@@ -193,8 +193,8 @@ impl Judged {
         file.sync_data()
     }
 
-    /// Remakes damaged batches of which nothing is missing that anybody needs. From the last on, and not before the tail
-    /// is durable: what replaced their records is then sure to stay.
+    /// Remakes damaged batches of which nothing is missing that anybody needs. From the last on, and not before the
+    /// tail is durable: what replaced their records is then sure to stay.
     fn mend_dead(&mut self, disk: &dyn Disk) -> io::Result<()> {
         let complete = |batch: &&DamagedBatch| batch.live().next().is_none();
         let dead: Vec<_> = self.replay.map.damaged().values().rev().filter(complete).cloned().collect();

@@ -122,8 +122,8 @@ fn a_heartbeat_leaves_in_its_turn_however_much_waits_for_clients_who_are_written
     }
 }
 
-/// A slot has three owners in one turn's time: a client whose answer is still under way, a peer that breaks off, and the
-/// client that is accepted in the turn in which the poll reports both.
+/// A slot has three owners in one turn's time: a client whose answer is still under way, a peer that breaks off, and
+/// the client that is accepted in the turn in which the poll reports both.
 #[test]
 fn a_token_that_is_used_again_within_one_batch_of_events_belongs_to_its_new_owner_alone() {
     let mut node = Stepped::start(NetLimits::default());
@@ -138,7 +138,8 @@ fn a_token_that_is_used_again_within_one_batch_of_events_belongs_to_its_new_owne
     while peer.arrived() == 0 {
         node.net.turn().unwrap();
     }
-    // Nothing is left to be said of the peer when it breaks off in the middle of a frame while somebody waits at the door.
+    // Nothing is left to be said of the peer when it breaks off in the middle of a frame while somebody waits at the
+    // door.
     bytes.clear();
     wire::encode_peer(&PeerFrame::Raft(heartbeat(2, 1, 1)), &mut bytes);
     peer.write(&bytes[..bytes.len() / 2]);

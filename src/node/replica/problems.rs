@@ -41,8 +41,8 @@ impl Replica {
         problems.extend(self.raft.short_of_room().map(|(node, space)| self.room_problem(node, space)));
         if let Some(index) = self.raft.diverged() {
             problems.push(format!(
-                "its state differs from the majority's behind log entry {index}: it does not lead any more; restart it, \
-                 and it builds its state anew (run the same version on all nodes, and test this machine's memory)"
+                "its state differs from the majority's behind log entry {index}: it does not lead any more; restart \
+                 it, and it builds its state anew (run the same version on all nodes, and test this machine's memory)"
             ));
         }
         for (node, index) in self.raft.differing().iter().filter(|(node, _)| **node != self.id) {
@@ -72,8 +72,8 @@ impl Replica {
             shortage => {
                 let why = shortage.as_ref().map_or(String::new(), |shortage| format!(" ({})", shortage.what));
                 format!(
-                    "its disk is {how}{why}: {what}; make room in the file system of its data directory, and it goes on \
-                     by itself"
+                    "its disk is {how}{why}: {what}; make room in the file system of its data directory, and it goes \
+                     on by itself"
                 )
             }
         }

@@ -72,8 +72,8 @@ fn check_log(truth: &Truth, opened: &Opened) {
     assert!(log == truth.log, "the log is not what it was");
 }
 
-/// The first byte's lowest bits: whether the checksums of slot A and B are put right. Then what A says, what B says, and
-/// any number of `| place u16 | xor u8 |` in the whole file.
+/// The first byte's lowest bits: whether the checksums of slot A and B are put right. Then what A says, what B says,
+/// and any number of `| place u16 | xor u8 |` in the whole file.
 pub fn term_slots(bytes: &[u8]) -> bool {
     let Some((flags, rest)) = bytes.split_first() else { return false };
     let Some((says, flips)) = rest.split_at_checked(2 * SLOT_BYTES) else { return false };

@@ -144,7 +144,8 @@ pub fn wal_damaged(program: &[u8]) -> bool {
     true
 }
 
-/// Whoever edited knows the format: anything may be read, but nothing panics, and what is acknowledged afterwards stays.
+/// Whoever edited knows the format: anything may be read, but nothing panics, and what is acknowledged afterwards
+/// stays.
 pub fn wal_forged(program: &[u8]) -> bool {
     let truth = truth();
     let mut files = truth.files.clone();
