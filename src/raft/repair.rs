@@ -418,8 +418,11 @@ impl Raft {
 
     /// Every other voter has answered, none with the entry, and it may have been committed.
     fn is_lost(&self, missing: &Missing) -> bool {
-        let answered = self.membership.voting_peers().iter().all(|peer| missing.answers.contains_key(peer));
-        missing.offered.is_none() && answered && self.may_be_committed(missing)
+        // Asked of each missing entry, in each turn that looks at this node's health.
+        let members = self.membership.current();
+        let mut voters = members.voters.iter().chain(&members.outgoing);
+        let has_answered = |id: NodeId| id == self.config.id || missing.answers.contains_key(&id);
+        missing.offered.is_none() && voters.all(|member| has_answered(member.id)) && self.may_be_committed(missing)
     }
 
     /// Once nothing is missing, and the end is certain or a leader's own-term entry settles it, the node is sound.
