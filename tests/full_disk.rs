@@ -103,5 +103,8 @@ fn a_node_on_a_full_file_system_refuses_what_grows_restarts_and_goes_on_once_the
         let found = client.get(format!("k{key}")).unwrap().expect("it was acknowledged");
         assert!(found.value == vec![key as u8; VALUE_BYTES], "k{key}");
     }
+    // It has tried once a second.
+    let said = cluster.log(1).matches("a log segment can't be prepared").count();
+    assert!(said <= 3, "each of three starts says it once, not {said} times together");
     assert_eq!(cluster.stop(1), Some(0));
 }

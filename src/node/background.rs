@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::base::limits::FETCH_BYTES_MAX;
+use crate::base::limits::{FETCH_BYTES_MAX, PROBLEMS_REPORT_INTERVAL};
 use crate::base::{ClusterId, Entry, LogIndex, Moment, Shortage, counted};
 use crate::disk::{DataDir, Disk, LogReader, Offered, OpenError, Pace, Repairer, SegmentJob, is_full};
 use crate::raft::Fetch;
@@ -57,6 +57,8 @@ pub struct Background {
     postponed: Option<(SegmentJob, Moment)>,
     /// Why, as consensus was told last.
     shortage: Option<Shortage>,
+    /// Until then nothing is said of entries that can't be read.
+    silent_until: Moment,
     /// A cluster that could not be recorded for want of room, and when it is tried again.
     unrecorded: Option<(ClusterId, Moment)>,
 }
@@ -79,6 +81,7 @@ impl Background {
             pace,
             postponed: None,
             shortage: None,
+            silent_until: Moment::ZERO,
             unrecorded: None,
         }
     }
@@ -129,7 +132,11 @@ impl Background {
 
     fn fetch(&mut self, now: Moment, lo: LogIndex, hi: LogIndex, exits: &mut impl Exits) {
         let entries = self.reader.read(lo, hi, FETCH_BYTES_MAX).unwrap_or_else(|error| {
-            log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
+            // Whoever needs them asks again with each tick.
+            if now >= self.silent_until {
+                log::warn!("entries {lo} to {hi} can't be read from the log: {error}");
+                self.silent_until = now + PROBLEMS_REPORT_INTERVAL;
+            }
             if error.kind() == io::ErrorKind::InvalidData {
                 self.scrubbing.on_unreadable(now);
             }
@@ -180,9 +187,12 @@ impl Background {
             }
             Err(error) => {
                 let shortage = self.shortage(&error);
-                let way_out = if shortage.is_full { "make room" } else { "mend that" };
-                let what = &shortage.what;
-                log::warn!("a log segment can't be prepared, and those that are will be full: {what}; {way_out}");
+                // Not with each try: as long as it lasts it is among the node's problems.
+                if self.shortage.as_ref().is_none_or(|told| told.is_full != shortage.is_full) {
+                    let way_out = if shortage.is_full { "make room" } else { "mend that" };
+                    let what = &shortage.what;
+                    log::warn!("a log segment can't be prepared, and those that are will be full: {what}; {way_out}");
+                }
                 self.tell(Some(shortage), exits);
                 self.postponed = Some((job, now + FULL_RETRY));
                 exits.to_wal(WalEvent::NoRoom);
