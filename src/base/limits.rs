@@ -157,6 +157,13 @@ pub const TURN_REQUESTS_MAX: usize = 4096;
 /// Events of all kinds taken from the consensus inbox in one turn. Reached: the turn ends, so that what it found is
 /// persisted, sent and answered; the rest is next.
 pub const TURN_INBOX_EVENTS_MAX: usize = 16 * 1024;
+/// Threads look for the next event for so many times as long as a wake costs, where that is dear; at most so long.
+pub const SPIN_WAKES: u32 = 5;
+pub const SPIN_MAX: Duration = Duration::from_micros(200);
+/// The net thread does so only while so few requests are under way, and so little comes from peers: with more, what
+/// gathers while it sleeps is done at once then.
+pub const SPIN_EVENTS_MAX: usize = 4;
+pub const SPIN_PEER_BYTES_MAX: usize = 2 * 1024;
 /// A clean stop waits for answers that are under way. Reached: they are answered as they stand.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.

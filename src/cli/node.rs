@@ -111,6 +111,7 @@ fn settings(args: &NodeArgs) -> Settings {
             election_timeout_max: Duration::from_millis(args.election_timeout_max_ms),
             heartbeat: Duration::from_millis(args.heartbeat_ms),
             request_timeout: Duration::from_millis(args.request_timeout_ms),
+            spin: args.spin_us.map(Duration::from_micros),
             scrub_interval: (args.scrub_hours > 0).then(|| Duration::from_secs(args.scrub_hours * 3600)),
             segment_bytes: args.segment_mib * MIB,
             log_memory_bytes_max: mib(args.log_memory_mib),

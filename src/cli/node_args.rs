@@ -20,6 +20,7 @@ const MIB: u64 = 1024 * 1024;
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=60_000;
 const HEARTBEAT_MS: RangeInclusive<u64> = 1..=30_000;
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
+const SPIN_US: RangeInclusive<u64> = 0..=100_000;
 const SCRUB_HOURS: RangeInclusive<u64> = 0..=24 * 365;
 const SEGMENT_MIB: RangeInclusive<u64> = limits::SEGMENT_BYTES_MIN / MIB..=1024;
 const LOG_MEMORY_MIB: RangeInclusive<u64> = 1..=1024 * 1024;
@@ -87,6 +88,11 @@ pub struct NodeArgs {
     #[arg(long, value_name = "HOURS", value_parser = number::<u64>(SCRUB_HOURS))]
     #[arg(default_value_t = limits::SCRUB_INTERVAL.as_secs() / 3600)]
     pub scrub_hours: u64,
+
+    /// How long a thread looks for the next event before it sleeps, in microseconds; 0: not at all [default: where waking a
+    /// thread is dear, which is measured at start, some times as long as that takes]
+    #[arg(long, value_name = "US", value_parser = number::<u64>(SPIN_US))]
+    pub spin_us: Option<u64>,
 
     /// Size of a new log segment, in MiB
     #[arg(long, value_name = "MIB", value_parser = number::<u64>(SEGMENT_MIB))]
@@ -239,6 +245,7 @@ impl NodeArgs {
         }
         within("--election-timeout-max-ms", max, TIMEOUT_MS)?;
         within("--scrub-hours", self.scrub_hours, SCRUB_HOURS)?;
+        within("--spin-us", self.spin_us.unwrap_or(0), SPIN_US)?;
         within("--request-timeout-ms", self.request_timeout_ms, REQUEST_TIMEOUT_MS)
     }
 

@@ -124,7 +124,7 @@ impl Net {
         }
         for asked in self.asked.drain(..) {
             let origin = Origin { connection: id, sequence: asked.sequence };
-            (self.deliver)(FromNet::Request { origin, request: asked.request, forward: asked.forward });
+            self.inbox.deliver(FromNet::Request { origin, request: asked.request, forward: asked.forward });
         }
         match turn {
             Ok(Turn::Client) => {}

@@ -131,6 +131,19 @@ pub(super) fn reply_cost_bytes(reply: &Reply) -> usize {
     held + 128
 }
 
+/// Where what arrives goes: into the inbox of consensus. Must not block.
+pub trait Deliver: Send {
+    fn deliver(&mut self, event: FromNet);
+    /// Everything of this turn was delivered.
+    fn turn_ends(&mut self) {}
+}
+
+impl<F: FnMut(FromNet) + Send> Deliver for F {
+    fn deliver(&mut self, event: FromNet) {
+        self(event);
+    }
+}
+
 /// Where consensus and the wal put what `net` must do. One call is one wake at most, and none while `net` is awake.
 pub trait Outbox: Send + Sync {
     /// Takes all of `events`, in order; never blocks.

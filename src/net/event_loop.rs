@@ -1,12 +1,14 @@
 //! The loop of the net thread: what a turn does, in which order, and how long the thread may sleep.
 //!
 //! ```text
-//! a turn:  sleep in poll, until the next deadline at most, not at all while anything is left to do
+//! a turn:  look for a while longer, if little is asked for (`spin`)
+//!          sleep in poll, until the next deadline at most, not at all while anything is left to do
 //!          note what became readable and writable
 //!          take letters (answers, messages for peers)      bounded
 //!          peers: read, deliver, write; dial, give up      bounded, for each peer
 //!          accept                                          bounded
 //!          clients: read, deliver                          bounded, for all of them together
+//!          wake consensus, if anything was delivered
 //!          close what is overdue
 //!          clients: encode answers, write                  bounded, for all of them together
 //!          put back on the ready list whom memory or credit held up, if there is some now
@@ -38,7 +40,8 @@ use super::listener::Listener;
 use super::mailbox::{Inbox, Letters, Mailbox, mailbox};
 use super::pipeline::Asked;
 use super::slots::Slots;
-use super::{CloseReason, ConnectionId, FromNet, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit};
+use super::{CloseReason, ConnectionId, Deliver, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit, Spin};
+use crate::base::limits::{SPIN_EVENTS_MAX, SPIN_PEER_BYTES_MAX};
 use crate::base::{NodeId, Random};
 use crate::guard::{Guard, removed};
 
@@ -78,6 +81,11 @@ pub struct Net {
     pub(super) poll: Poll,
     events: Events,
     letters: Letters,
+    /// In the last turn.
+    letters_taken: usize,
+    /// What peers sent in the last turn.
+    pub(super) from_peers_bytes: usize,
+    spin: Spin,
     /// For look-ups, whose answers come back as letters.
     pub(super) mailbox: Mailbox,
     pub(super) listener: Listener,
@@ -99,7 +107,7 @@ pub struct Net {
     pub(super) clients_open: usize,
     pub(super) counters: Arc<NetCounters>,
     pub(super) credit: PeerCredit,
-    pub(super) deliver: Box<dyn FnMut(FromNet) + Send>,
+    pub(super) inbox: Box<dyn Deliver>,
     /// What one read fills; shared by all connections.
     pub(super) chunk: Vec<u8>,
     pub(super) asked: Vec<Asked>,
@@ -116,12 +124,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// `deliver` is called on the net thread and must not block.
-    pub fn new(
-        config: NetConfig,
-        deliver: Box<dyn FnMut(FromNet) + Send>,
-        peer_credit: PeerCredit,
-    ) -> io::Result<(Net, Mailbox)> {
+    /// `inbox` is called on the net thread and must not block.
+    pub fn new(config: NetConfig, inbox: Box<dyn Deliver>, peer_credit: PeerCredit) -> io::Result<(Net, Mailbox)> {
         let poll = Poll::new()?;
         let (mailbox, letters) = mailbox(poll.registry(), WAKER)?;
         let listener = Listener::new(config.listener, poll.registry(), LISTENER)?;
@@ -139,6 +143,9 @@ impl Net {
             poll,
             events: Events::with_capacity(EVENTS_AT_ONCE),
             letters,
+            letters_taken: 0,
+            from_peers_bytes: 0,
+            spin: config.spin,
             mailbox: mailbox.clone(),
             listener,
             connections: Slots::new(),
@@ -154,7 +161,7 @@ impl Net {
             clients_open: 0,
             counters: Arc::default(),
             credit: peer_credit,
-            deliver,
+            inbox,
             chunk: vec![0; limits.read_chunk_bytes],
             asked: Vec::new(),
             links,
@@ -195,6 +202,7 @@ impl Net {
         self.finish_peers();
         self.maybe_accept();
         self.serve_clients();
+        self.inbox.turn_ends();
         self.close_overdue();
         self.finish_clients();
         self.maybe_end_jam();
@@ -205,6 +213,9 @@ impl Net {
     }
 
     fn sleep(&mut self) -> io::Result<()> {
+        if self.spin()? {
+            return Ok(());
+        }
         let idle = self.is_idle() && !self.listener.may_accept(self.now, self.may_take_another());
         // The flag must be up before the mailbox is looked at: see `sleeper`.
         let timeout = if idle && self.letters.about_to_sleep() { self.until_deadline() } else { Some(Duration::ZERO) };
@@ -217,6 +228,29 @@ impl Net {
             }
             other => other,
         }
+    }
+
+    /// Where little is asked for, what comes next is worth waiting for awake: true if it has come. Where much is, it comes
+    /// while the thread sleeps, and is done at once then. Behind a mere deadline nothing is near.
+    fn spin(&mut self) -> io::Result<bool> {
+        let is_light = self.admission.requests() <= SPIN_EVENTS_MAX
+            && self.letters_taken <= SPIN_EVENTS_MAX
+            && self.from_peers_bytes <= SPIN_PEER_BYTES_MAX;
+        let was_mere_time = self.events.is_empty() && self.letters_taken == 0;
+        if self.spin.is_off() || !is_light || was_mere_time || !self.is_idle() {
+            return Ok(false);
+        }
+        let Net { spin, letters, poll, events, .. } = self;
+        let found = spin.wait(|| {
+            if !letters.is_empty() {
+                return Some(Ok(()));
+            }
+            match poll.poll(events, Some(Duration::ZERO)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => Some(Err(error)),
+                _ => (!events.is_empty()).then_some(Ok(())),
+            }
+        });
+        found.transpose().map(|found| found.is_some())
     }
 
     /// How long nothing is due. A little more than that, since a poll counts in milliseconds.
@@ -251,8 +285,10 @@ impl Net {
     }
 
     fn take_letters(&mut self) {
+        (self.letters_taken, self.from_peers_bytes) = (0, 0);
         for _ in 0..self.limits.turn_events_max {
             let Some(inbox) = self.letters.take() else { return };
+            self.letters_taken += 1;
             match inbox {
                 Inbox::Resolved(resolved) => self.on_resolved(resolved),
                 Inbox::Event(NetEvent::Reply { origin, reply }) => self.on_reply(origin, reply),

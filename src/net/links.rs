@@ -209,7 +209,7 @@ impl Net {
         if let Some(connection) = connection {
             self.close(connection, reason);
         }
-        (self.deliver)(FromNet::LinkDown { peer, why: why.to_string() });
+        self.inbox.deliver(FromNet::LinkDown { peer, why: why.to_string() });
     }
 
     // ---- our side of a link --------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ impl Net {
         link.state = LinkState::Up { connection: id, cluster };
         link.backoff.reset();
         log::debug!("net: link to node {peer} at {} is up", link.address);
-        (self.deliver)(FromNet::LinkUp { peer });
+        self.inbox.deliver(FromNet::LinkUp { peer });
     }
 
     /// Writes what is queued for the peer, once a turn; what a turn has no budget for goes on in the next.
@@ -332,7 +332,7 @@ impl Net {
         match refusal {
             Some((code, message)) => {
                 let reply = Reply::refused(code, message, None);
-                (self.deliver)(FromNet::ForwardReply { from: to, id, reply });
+                self.inbox.deliver(FromNet::ForwardReply { from: to, id, reply });
             }
             None => self.queue_for(to, Urgency::Data, &PeerFrame::Forward { id, term, request }),
         }

@@ -47,6 +47,7 @@ mod pipeline;
 mod session;
 mod sleeper;
 mod slots;
+mod spin;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -57,7 +58,7 @@ use std::sync::{Arc, atomic};
 pub use admission::Admission;
 pub use counters::{CloseReason, NetCounters};
 pub use dial::Backoff;
-pub use event::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
+pub use event::{ConnectionId, Deliver, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 pub use event_loop::Net;
 pub use handshake::Me;
 pub use limits::NetLimits;
@@ -65,6 +66,8 @@ pub use link_queue::{LinkQueue, QueueFull, Urgency};
 pub use mailbox::Mailbox;
 pub use pipeline::{Asked, Pipeline};
 pub use session::{Session, Turn};
+pub use sleeper::Sleeper;
+pub use spin::Spin;
 
 use crate::base::{ClusterId, InstanceId, NodeId};
 use crate::guard;
@@ -86,6 +89,8 @@ pub struct NetConfig {
     /// Bound already, so that a port in use is an error of the start and not of the loop.
     pub listener: TcpListener,
     pub limits: NetLimits,
+    /// How long the thread looks for the next event before it sleeps.
+    pub spin: Spin,
     /// Seeds the jitter of the dial back-off.
     pub seed: u64,
 }

@@ -109,8 +109,10 @@ impl Net {
             PeerFrame::Forward { id, term, request } => FromNet::Forwarded { from, id, term, request },
             PeerFrame::ForwardReply { id, reply } => FromNet::ForwardReply { from, id, reply },
         };
-        self.credit.take(event.credit_bytes());
-        (self.deliver)(event);
+        let bytes = event.credit_bytes();
+        self.from_peers_bytes += bytes;
+        self.credit.take(bytes);
+        self.inbox.deliver(event);
     }
 
     pub(super) fn finish_peer(&mut self, id: ConnectionId) {

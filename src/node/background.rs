@@ -6,8 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
 use crate::base::limits::{FETCH_BYTES_MAX, PROBLEMS_REPORT_INTERVAL};
 use crate::base::{ClusterId, Entry, LogIndex, Moment, Shortage, counted};
 use crate::disk::{DataDir, Disk, LogReader, Offered, OpenError, Pace, Repairer, SegmentJob, is_full};
@@ -17,6 +15,7 @@ use super::clock;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
+use super::inbox::Inbox;
 use super::replica::FromDisk;
 use super::scrubbing::Scrubbing;
 use super::wal::WalEvent;
@@ -231,7 +230,7 @@ fn tell_repaired(done: Vec<LogIndex>, refused: Vec<LogIndex>, exits: &mut impl E
 
 pub struct BackgroundLoop {
     pub background: Background,
-    pub inbox: Receiver<BackgroundEvent>,
+    pub inbox: Inbox<BackgroundEvent>,
     pub exits: Channels,
     pub ender: Ender,
 }
@@ -239,26 +238,17 @@ pub struct BackgroundLoop {
 impl BackgroundLoop {
     /// Runs until told to stop.
     pub fn run(mut self) {
-        while let Some(event) = self.receive() {
+        while let Ok(event) = self.inbox.receive(self.background.sleeps_until()) {
             let now = clock::now();
             let done = match event {
                 Some(BackgroundEvent::Stop) => return,
                 Some(event) => self.background.on_event(now, event, &mut self.exits),
+                // It is time for something.
                 None => self.background.on_time(now, &mut self.exits),
             };
             if let Err(end) = done {
                 return self.ender.end(end);
             }
-        }
-    }
-
-    /// `Some(None)`: it is time for something; `None`: whoever could still send is gone.
-    fn receive(&self) -> Option<Option<BackgroundEvent>> {
-        let Some(until) = self.background.sleeps_until() else { return self.inbox.recv().ok().map(Some) };
-        match self.inbox.recv_timeout(until.since(clock::now())) {
-            Ok(event) => Some(Some(event)),
-            Err(RecvTimeoutError::Timeout) => Some(None),
-            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 }

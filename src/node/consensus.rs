@@ -7,8 +7,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
 use crate::base::Moment;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
 use crate::net::{FromNet, NetEvent, PeerCredit};
@@ -17,6 +15,7 @@ use super::background::BackgroundEvent;
 use super::clock;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
+use super::inbox::Inbox;
 use super::journal::Journal;
 use super::replica::{Effects, FromDisk, Replica, ReplicaEvent};
 use super::wal::WalEvent;
@@ -176,7 +175,7 @@ impl Consensus {
 /// Everything the thread holds.
 pub struct ConsensusLoop {
     pub consensus: Consensus,
-    pub inbox: Receiver<ConsensusEvent>,
+    pub inbox: Inbox<ConsensusEvent>,
     pub exits: Channels,
     pub ender: Ender,
 }
@@ -185,7 +184,7 @@ impl ConsensusLoop {
     pub fn run(mut self) {
         loop {
             let first = self.consensus.sleeps_until().and_then(|tick_at| self.receive_until(tick_at));
-            let events = first.into_iter().chain(self.inbox.try_iter());
+            let events = first.into_iter().chain(self.inbox.drain());
             match self.consensus.turn(clock::now(), events, &mut self.exits) {
                 AfterTurn::Another => {}
                 AfterTurn::Abandoned => return,
@@ -194,12 +193,8 @@ impl ConsensusLoop {
         }
     }
 
-    fn receive_until(&self, tick_at: Moment) -> Option<ConsensusEvent> {
-        match self.inbox.recv_timeout(tick_at.since(clock::now())) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout) => None,
-            // Whoever could still send is gone: the node is being dropped.
-            Err(RecvTimeoutError::Disconnected) => Some(ConsensusEvent::Abandon),
-        }
+    fn receive_until(&mut self, tick_at: Moment) -> Option<ConsensusEvent> {
+        // Whoever could still send is gone: the node is being dropped.
+        self.inbox.receive(Some(tick_at)).unwrap_or(Some(ConsensusEvent::Abandon))
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::Receiver;
 
 use crate::base::{Members, Moment, NodeId, Random};
 use crate::disk::{DataDir, Disk, OpenError, Pace, ReadSoFar, RecoveryReport, Repairer, Wal, WalSettings};
-use crate::net::{Outbox, PeerCredit};
+use crate::net::{Outbox, PeerCredit, Spin};
 use crate::raft;
 
 use super::background::{Background, BackgroundEvent, BackgroundLoop};
@@ -18,9 +18,11 @@ use super::clock;
 use super::consensus::{Consensus, ConsensusEvent, ConsensusLoop};
 use super::end::{End, Ender, spawn};
 use super::exits::Channels;
+use super::inbox::{Entrance, Inbox, inbox};
 use super::replica::{FromDisk, Replica, ReplicaConfig};
 use super::scrubbing::Scrubbing;
 use super::settings::Tuning;
+use super::wakes;
 use super::wal::{WalEvent, WalLoop, WalWork};
 
 /// What a core is made of.
@@ -30,6 +32,8 @@ pub struct CoreParts {
     pub request_timeout: Duration,
     /// How long a pass of the scrub takes; `None`: only urgent ones.
     pub scrub_interval: Option<Duration>,
+    /// How long each thread looks for the next event before it sleeps.
+    pub wakes: wakes::Choice,
     pub wal_settings: WalSettings,
     pub disk: Arc<dyn Disk>,
     pub data_dir: DataDir,
@@ -52,6 +56,7 @@ impl CoreParts {
             cluster_name: cluster_name.to_string(),
             request_timeout: tuning.request_timeout,
             scrub_interval: tuning.scrub_interval,
+            wakes: wakes::choose(tuning.spin),
             wal_settings: tuning.wal_settings(),
             disk: data_dir.disk(),
             data_dir,
@@ -68,8 +73,8 @@ pub struct OpenedCore {
     reader: crate::disk::LogReader,
     repairer: Repairer,
     pub report: RecoveryReport,
-    pub inbox: Sender<ConsensusEvent>,
-    receiver: Receiver<ConsensusEvent>,
+    pub inbox: Entrance<ConsensusEvent>,
+    receiver: Inbox<ConsensusEvent>,
 }
 
 impl OpenedCore {
@@ -77,7 +82,7 @@ impl OpenedCore {
     pub fn open(parts: CoreParts, progress: &mut dyn FnMut(ReadSoFar)) -> Result<OpenedCore, OpenError> {
         let (disk, settings) = (parts.disk.clone(), parts.wal_settings.clone());
         let opened = Wal::open_slowly(disk, settings, parts.data_dir.cluster_id(), progress)?;
-        let (inbox, receiver) = unbounded();
+        let (inbox, receiver) = inbox(parts.wakes.spin());
         let crate::disk::Opened { wal, recovered, reader, repairer, report } = opened;
         Ok(OpenedCore { parts, wal, recovered, reader, repairer, report, inbox, receiver })
     }
@@ -89,10 +94,10 @@ impl OpenedCore {
 
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
+        let (to_wal, wal_inbox) = inbox(self.parts.wakes.spin());
+        let (to_background, background_inbox) = inbox(Spin::OFF);
         let OpenedCore { parts, wal, recovered, reader, repairer, inbox, receiver, report } = self;
         let (id, seed) = (parts.raft.id, parts.raft.seed);
-        let (to_wal, wal_inbox) = unbounded();
-        let (to_background, background_inbox) = unbounded();
         let (ender, ended) = Ender::new();
         let now: Moment = clock::now();
         let tick = parts.raft.heartbeat / 5;
@@ -107,7 +112,7 @@ impl OpenedCore {
         let scrubbing = Scrubbing::new(parts.scrub_interval, now).after(report.damaged.len());
         if !report.damaged.is_empty() {
             let found = FromDisk::Scrubbed { status: scrubbing.status(), beyond_repair: None };
-            let _ = inbox.send(ConsensusEvent::FromDisk(found));
+            inbox.send(ConsensusEvent::FromDisk(found));
         }
         let exits = |on_role_change| Channels {
             to_consensus: inbox.clone(),
@@ -142,9 +147,9 @@ impl OpenedCore {
 
 /// The running threads.
 pub struct Core {
-    pub inbox: Sender<ConsensusEvent>,
-    to_wal: Sender<WalEvent>,
-    to_background: Sender<BackgroundEvent>,
+    pub inbox: Entrance<ConsensusEvent>,
+    to_wal: Entrance<WalEvent>,
+    to_background: Entrance<BackgroundEvent>,
     /// For threads beside these that may have to end the node.
     pub ender: Ender,
     pub ended: Receiver<End>,
@@ -165,9 +170,9 @@ impl Core {
     }
 
     fn join(&mut self, last: WalEvent) {
-        let _ = self.inbox.send(ConsensusEvent::Abandon);
-        let _ = self.to_wal.send(last);
-        let _ = self.to_background.send(BackgroundEvent::Stop);
+        self.inbox.send(ConsensusEvent::Abandon);
+        self.to_wal.send(last);
+        self.to_background.send(BackgroundEvent::Stop);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of this node has panicked");

@@ -22,6 +22,7 @@ use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, OpenedCore};
 use super::end::End;
+use super::inbox::Entrance;
 use super::settings::Tuning;
 
 /// Where the nodes of an embedded cluster keep their data.
@@ -63,14 +64,14 @@ pub struct EmbeddedCluster {
 
 /// Where a node takes what others send it.
 struct Inbox {
-    sender: Sender<ConsensusEvent>,
+    entrance: Entrance<ConsensusEvent>,
     credit: PeerCredit,
 }
 
 impl Inbox {
     fn put(&self, event: FromNet) -> bool {
         self.credit.take(event.credit_bytes());
-        self.sender.send(ConsensusEvent::FromNet(event)).is_ok()
+        self.entrance.send(ConsensusEvent::FromNet(event))
     }
 }
 
@@ -181,7 +182,7 @@ impl EmbeddedCluster {
             ..CoreParts::new(id, "embedded", &self.settings.tuning, data_dir, self.bootstrap(), seed)
         };
         let opened = OpenedCore::open(parts, &mut |_| {}).map_err(open)?;
-        let inbox = Inbox { sender: opened.inbox.clone(), credit: PeerCredit::default() };
+        let inbox = Inbox { entrance: opened.inbox.clone(), credit: PeerCredit::default() };
         let credit = inbox.credit.clone();
         self.routes.inboxes.write().insert(id, inbox);
         for peer in self.ids().into_iter().filter(|peer| *peer != id) {

@@ -7,12 +7,11 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use crate::net::{NetEvent, Outbox};
 
 use super::background::BackgroundEvent;
 use super::consensus::ConsensusEvent;
+use super::inbox::Entrance;
 use super::wal::WalEvent;
 
 /// One for each thread. What goes the same way arrives in order; nothing here blocks.
@@ -29,9 +28,9 @@ pub trait Exits {
 /// The exits of a thread of a running node. A receiver that is gone has told the ender why, and this thread is told to
 /// end by it: what can't be sent concerns nobody any more.
 pub struct Channels {
-    pub to_consensus: Sender<ConsensusEvent>,
-    pub to_wal: Sender<WalEvent>,
-    pub to_background: Sender<BackgroundEvent>,
+    pub to_consensus: Entrance<ConsensusEvent>,
+    pub to_wal: Entrance<WalEvent>,
+    pub to_background: Entrance<BackgroundEvent>,
     pub to_net: Arc<dyn Outbox>,
     /// Called after each change of role, on the consensus thread; it must not block.
     pub on_role_change: Box<dyn Fn() + Send>,
@@ -39,15 +38,15 @@ pub struct Channels {
 
 impl Exits for Channels {
     fn to_consensus(&mut self, event: ConsensusEvent) {
-        let _ = self.to_consensus.send(event);
+        self.to_consensus.send(event);
     }
 
     fn to_wal(&mut self, event: WalEvent) {
-        let _ = self.to_wal.send(event);
+        self.to_wal.send(event);
     }
 
     fn to_background(&mut self, event: BackgroundEvent) {
-        let _ = self.to_background.send(event);
+        self.to_background.send(event);
     }
 
     fn to_net(&mut self, events: &mut Vec<NetEvent>) {

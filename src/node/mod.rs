@@ -19,10 +19,12 @@ pub mod core;
 pub mod embedded;
 pub mod end;
 pub mod exits;
+pub mod inbox;
 pub mod replica;
 pub mod scrubbing;
 pub mod settings;
 pub mod start;
+pub mod wakes;
 pub mod wal;
 
 mod admit;

@@ -54,6 +54,8 @@ pub struct Tuning {
     pub persist_stall: Duration,
     /// How long a pass of the scrub over the whole log takes; `None`: only urgent ones (`scrubbing`).
     pub scrub_interval: Option<Duration>,
+    /// How long a thread looks for the next event before it sleeps; `None`: as this machine makes it worth (`wakes`).
+    pub spin: Option<Duration>,
     pub segment_bytes: u64,
     pub log_memory_bytes_max: usize,
     pub uncommitted_bytes_max: usize,
@@ -68,6 +70,7 @@ impl Default for Tuning {
             request_timeout: bounds::REQUEST_TIMEOUT,
             persist_stall: bounds::PERSIST_STALL,
             scrub_interval: Some(bounds::SCRUB_INTERVAL),
+            spin: None,
             segment_bytes: bounds::SEGMENT_BYTES,
             log_memory_bytes_max: bounds::LOG_MEMORY_BYTES_MAX,
             uncommitted_bytes_max: bounds::UNCOMMITTED_BYTES_MAX,

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
 use crate::base::limits::{DESCRIPTORS_RESERVED, LISTEN_BACKLOG};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, is_same_address};
 use crate::disk::{DataDir, OpenError, ReadSoFar, Wanted, random_u128};
-use crate::net::{Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
+use crate::net::{Deliver, FromNet, Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, OpenedCore};
 use super::end::{End, spawn};
+use super::inbox::Entrance;
 use super::settings::Settings;
 
 /// A start that failed, in one line that says how to mend it.
@@ -39,11 +38,25 @@ pub struct Node {
 
 /// Asks a running node to stop; may be used from any thread, and more than once.
 #[derive(Clone)]
-pub struct Stopper(Sender<ConsensusEvent>);
+pub struct Stopper(Entrance<ConsensusEvent>);
+
+/// What the net thread delivers.
+struct ToConsensus(Entrance<ConsensusEvent>);
+
+impl Deliver for ToConsensus {
+    /// Consensus ends before net; what comes between the two has nobody to answer it.
+    fn deliver(&mut self, event: FromNet) {
+        self.0.put(ConsensusEvent::FromNet(event));
+    }
+
+    fn turn_ends(&mut self) {
+        self.0.ring();
+    }
+}
 
 impl Stopper {
     pub fn stop(&self) {
-        let _ = self.0.send(ConsensusEvent::Stop);
+        self.0.send(ConsensusEvent::Stop);
     }
 }
 
@@ -63,6 +76,7 @@ impl Node {
         let mut opening = Opening::new(name(settings, &limits, instance));
         let Settings { id, cluster_name, tuning, .. } = settings;
         let parts = CoreParts::new(*id, cluster_name, tuning, data_dir, bootstrap, seed);
+        let wakes = parts.wakes;
         let opened = OpenedCore::open(parts, &mut |read| opening.on_read(read));
         let opened = opened.map_err(|error| error.in_directory(&settings.data_dir))?;
         opening.announce();
@@ -71,6 +85,7 @@ impl Node {
             log::warn!("{warning}");
         }
         log::info!("log: {}", opened.report);
+        log::info!("{wakes}");
         let peers = opened.members().map_or(flags, |members| peers_of(settings, members));
         let config = NetConfig {
             id: settings.id,
@@ -81,6 +96,7 @@ impl Node {
             peers,
             listener,
             limits,
+            spin: wakes.spin(),
             seed: seed.rotate_left(32),
         };
         let node = Node::start_threads(opened, config, address)?;
@@ -89,12 +105,9 @@ impl Node {
     }
 
     fn start_threads(opened: OpenedCore, config: NetConfig, address: std::net::SocketAddr) -> Result<Node, NodeError> {
-        let (id, peer_credit, to_consensus) = (config.id, PeerCredit::default(), opened.inbox.clone());
-        let deliver = Box::new(move |event| {
-            // Consensus ends before net; what comes between the two has nobody to answer it.
-            let _ = to_consensus.send(ConsensusEvent::FromNet(event));
-        });
-        let (net, mailbox) = Net::new(config, deliver, peer_credit.clone())
+        let (id, peer_credit) = (config.id, PeerCredit::default());
+        let inbox = Box::new(ToConsensus(opened.inbox.clone()));
+        let (net, mailbox) = Net::new(config, inbox, peer_credit.clone())
             .map_err(|source| io("the network loop can't be set up", source))?;
         let counters = net.counters();
         let core = opened
@@ -282,7 +295,7 @@ fn bind(listen: &str) -> Result<TcpListener, NodeError> {
 
 fn listen_on(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    // A restarted node takes its port back although old connections linger in TIME_WAIT.
+    // A restarted node takes its port back although old connections spin in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;

@@ -5,8 +5,6 @@
 //! failed write or fsync ends the node; nothing is retried (what a failed fsync left behind is not known). A full disk
 //! is none: what does not fit waits, and consensus is told how much room there is before it comes to that.
 
-use crossbeam_channel::Receiver;
-
 use crate::base::{PersistSeq, Space, Step};
 use crate::disk::{PreparedSegment, Wal, WalError};
 use crate::net::NetEvent;
@@ -16,6 +14,7 @@ use super::background::BackgroundEvent;
 use super::consensus::ConsensusEvent;
 use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
+use super::inbox::Inbox;
 use super::replica::FromDisk;
 
 /// The inbox of the wal thread.
@@ -124,7 +123,7 @@ impl WalWork {
 
 pub struct WalLoop {
     pub work: WalWork,
-    pub inbox: Receiver<WalEvent>,
+    pub inbox: Inbox<WalEvent>,
     pub exits: Channels,
     pub ender: Ender,
 }
@@ -133,8 +132,8 @@ impl WalLoop {
     pub fn run(mut self) {
         while !self.work.is_stopping() {
             self.work.before_sleep(&mut self.exits);
-            let Ok(first) = self.inbox.recv() else { return };
-            for event in std::iter::once(first).chain(self.inbox.try_iter()) {
+            let Ok(first) = self.inbox.receive(None) else { return };
+            for event in first.into_iter().chain(self.inbox.drain()) {
                 if !self.work.take(event) {
                     return;
                 }

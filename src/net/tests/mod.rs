@@ -96,6 +96,8 @@ fn config(id: u32, listener: TcpListener, peers: &[(u32, SocketAddr)], limits: N
         peers: peers.iter().map(|(id, address)| (node_id(*id), address.to_string().into())).collect(),
         listener,
         limits,
+        // In the tests of the real loop a part of it runs in each turn.
+        spin: Spin::new(Duration::from_micros(100)),
         seed: u64::from(id),
     }
 }
@@ -106,7 +108,7 @@ impl Node {
         let (id, address) = (config.id.get(), config.listener.local_addr().unwrap());
         let (to_test, from_net) = unbounded();
         let credit = PeerCredit::default();
-        let deliver = Box::new(move |event| drop(to_test.send(event)));
+        let deliver = Box::new(move |event: FromNet| drop(to_test.send(event)));
         let (net, mailbox) = Net::new(config, deliver, credit.clone()).unwrap();
         let counters = net.counters();
         let thread = Some(thread::spawn(move || net.run()));

@@ -26,7 +26,7 @@ impl Stepped {
         let mut welcome = BytesMut::new();
         wire::encode_hello_reply(&HelloReply { from: identity(2), refusal: None }, &mut welcome);
         let (to_test, from_net) = unbounded();
-        let deliver = Box::new(move |event| drop(to_test.send(event)));
+        let deliver = Box::new(move |event: FromNet| drop(to_test.send(event)));
         let (mut net, mailbox) = Net::new(config, deliver, PeerCredit::default()).unwrap();
         let peer = thread::spawn(move || {
             let mut socket = Client(peers.accept().unwrap().0);
