@@ -168,6 +168,12 @@ pub const SPIN_PEER_BYTES_MAX: usize = 2 * 1024;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often an operator is told that there is still no leader, and who is missing.
 pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Without a leader for so long, with a majority connected, it is not that an election is still under way.
+pub const ELECTION_TAKES_MAX: Duration = Duration::from_secs(2);
+
+/// A peer whose link is up and that has answered its leader nothing for so long is reported.
+pub const SILENCE_REPORT_AFTER: Duration = Duration::from_secs(2);
 /// A pass of the scrub over the log, that nobody asked for, is spread over this time.
 pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a step of the scrub reads; other work of the background thread comes between two.

@@ -115,7 +115,7 @@ impl Consensus {
         }
         let is_drained = self.replica.is_idle() && self.requests.is_empty();
         if self.stop_at.is_some_and(|at| now >= at || is_drained) {
-            self.replica.give_up(&mut self.effects);
+            self.replica.give_up(now, &mut self.effects);
             self.pass_on(exits);
             return AfterTurn::End(End::Stopped);
         }

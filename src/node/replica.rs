@@ -11,7 +11,7 @@
 
 mod cluster_clock;
 mod peers;
-mod problems;
+pub(super) mod problems;
 mod status;
 
 use std::collections::BTreeMap;
@@ -122,6 +122,8 @@ pub struct Replica {
     /// Damage of its log that nothing helps against.
     beyond_repair: Option<String>,
     shortage: Option<Shortage>,
+    /// Since when it has known no leader, as its ticks have seen it.
+    leaderless_since: Option<Moment>,
     draining: bool,
 }
 
@@ -149,6 +151,7 @@ impl Replica {
             scrub: ScrubStatus::default(),
             beyond_repair: None,
             shortage: None,
+            leaderless_since: None,
             draining: false,
         };
         let members = replica.raft.view().members;
@@ -180,12 +183,12 @@ impl Replica {
             }
             if removed(Guard::ReplacedIsFailed) {
                 for waiter in self.waiting.take_superseded(LogIndex::ZERO, Term(u64::MAX)) {
-                    reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
+                    reply::answer(waiter, reply::write_replaced(self.id, self.leader()), &mut effects.net);
                 }
             }
         }
         self.propose_writes(now, effects);
-        self.confirm_reads(now);
+        self.confirm_reads(now, effects);
         let out = std::mem::take(&mut self.out);
         effects.persists.extend(out.persists);
         effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
@@ -203,7 +206,7 @@ impl Replica {
         for id in out.reads_failed {
             let failed = self.waiting.take_reads(id);
             for (waiter, _) in failed.into_iter().flat_map(|reads| reads.reads) {
-                reply::answer(waiter, reply::read_failed(self.leader()), &mut effects.net);
+                reply::answer(waiter, reply::read_failed(self.id, self.leader()), &mut effects.net);
             }
         }
         self.answer_reads(effects);
@@ -231,9 +234,9 @@ impl Replica {
     }
 
     /// Answers everything that still waits; the node stops.
-    pub fn give_up(&mut self, effects: &mut Effects) {
+    pub fn give_up(&mut self, now: Moment, effects: &mut Effects) {
         let expired = self.waiting.take_all();
-        self.answer_expired(expired, "this node is stopping", effects);
+        self.answer_expired(now, expired, &format!("node {} is stopping", self.id), effects);
     }
 
     pub fn id(&self) -> NodeId {
@@ -266,6 +269,11 @@ impl Replica {
 
     pub fn has_leader(&self) -> bool {
         self.raft.view().leader.is_some()
+    }
+
+    /// See [`Raft::elected_past`].
+    pub fn elected_past(&self) -> &[NodeId] {
+        self.raft.elected_past()
     }
 
     pub fn health(&self) -> Health {
@@ -310,6 +318,7 @@ impl Replica {
             FromNet::LinkUp { peer } => {
                 if let Some(link) = self.peers.get_mut(&peer) {
                     link.down_because.clear();
+                    link.up_since = now;
                 }
             }
             FromNet::LinkDown { peer, why } => self.on_link_down(now, peer, why, effects),
@@ -323,7 +332,7 @@ impl Replica {
             return self.answer_status(now, waiter, effects);
         }
         if self.draining {
-            return reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
+            return reply::answer(waiter, reply::shutting_down(self.id, self.leader()), &mut effects.net);
         }
         let view = self.raft.view();
         match admit::judge(view.role, self.leader_in(&view), forward) {
@@ -338,7 +347,7 @@ impl Replica {
                 effects.net.push(NetEvent::Forward { to: leader.id, id, term: view.term, request });
             }
             Verdict::Refuse(reply) => reply::answer(waiter, reply, &mut effects.net),
-            Verdict::NoLeader => reply::answer(waiter, self.no_leader(), &mut effects.net),
+            Verdict::NoLeader => reply::answer(waiter, self.no_leader(now), &mut effects.net),
         }
     }
 
@@ -355,7 +364,7 @@ impl Replica {
             // No node passes it on, but the bytes allow it, and it is no read of the state.
             self.answer_status(now, waiter, effects);
         } else if self.draining {
-            reply::answer(waiter, reply::shutting_down(self.leader()), &mut effects.net);
+            reply::answer(waiter, reply::shutting_down(self.id, self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && (view.term == term || removed(Guard::ForwardInAnyTerm)) {
             Step::Admitted.pass(format_args!("{waiter:?}"));
             self.batch.add(view.term, waiter, request);
@@ -378,17 +387,18 @@ impl Replica {
     fn on_tick(&mut self, now: Moment, effects: &mut Effects) {
         self.clock.advance(now);
         self.raft.step(now, Input::Tick, &mut self.out);
+        self.leaderless_since = (!self.has_leader()).then(|| self.leaderless_since.unwrap_or(now));
         let expired = self.waiting.take_expired(now);
-        self.answer_expired(expired, "it did not answer in time", effects);
+        self.answer_expired(now, expired, "it did not answer in time", effects);
     }
 
-    fn answer_expired(&mut self, expired: Expired, why: &str, effects: &mut Effects) {
-        let leader = self.leader();
+    fn answer_expired(&mut self, now: Moment, expired: Expired, why: &str, effects: &mut Effects) {
+        let (leader, unopened) = (self.leader(), self.why_unopened(now));
         for waiter in expired.writes {
             reply::answer(waiter, reply::write_expired(leader.clone()), &mut effects.net);
         }
         for (waiter, _) in expired.reads.into_iter().flat_map(|reads| reads.reads) {
-            reply::answer(waiter, reply::read_expired(leader.clone()), &mut effects.net);
+            reply::answer(waiter, reply::read_expired(unopened.as_deref(), leader.clone()), &mut effects.net);
         }
         for forward in expired.forwards {
             let reply = reply::forward_failed(forward.is_write, why, leader.clone());
@@ -402,7 +412,7 @@ impl Replica {
             return;
         }
         for waiter in self.batch.take_stale(self.raft.view().term) {
-            reply::answer(waiter, reply::write_replaced(self.leader()), &mut effects.net);
+            reply::answer(waiter, reply::write_replaced(self.id, self.leader()), &mut effects.net);
         }
         if self.raft.room(now) > Space::Plenty {
             for waiter in self.batch.take_growing() {
@@ -421,7 +431,7 @@ impl Replica {
                 Err(refused) => {
                     for waiter in waiters {
                         let reply = match refused {
-                            ProposeRefused::NotLeader => reply::write_replaced(self.leader()),
+                            ProposeRefused::NotLeader => reply::write_replaced(self.id, self.leader()),
                             ProposeRefused::NoSpace => self.no_space(now),
                             ProposeRefused::Busy => reply::busy("too many bytes wait to be committed", self.leader()),
                         };
@@ -447,11 +457,17 @@ impl Replica {
         reply::no_space(room, short, own, self.leader())
     }
 
-    fn confirm_reads(&mut self, now: Moment) {
+    fn confirm_reads(&mut self, now: Moment, effects: &mut Effects) {
         if self.batch.reads.is_empty() {
             return;
         }
         let reads = std::mem::take(&mut self.batch.reads);
+        if let Some(why) = self.why_unopened(now) {
+            for (waiter, _) in reads {
+                reply::answer(waiter, reply::read_without_room(&why, self.leader()), &mut effects.net);
+            }
+            return;
+        }
         let id = self.waiting.add_reads(PendingReads { reads, deadline: now + self.request_timeout });
         self.raft.step(now, Input::Read { id }, &mut self.out);
     }
@@ -480,7 +496,7 @@ impl Replica {
                     }
                 }
                 for waiter in self.waiting.take_superseded(entry.index, entry.term) {
-                    reply::answer(waiter, reply::write_replaced(leader.clone()), &mut effects.net);
+                    reply::answer(waiter, reply::write_replaced(self.id, leader.clone()), &mut effects.net);
                 }
             }
             Err(error) => effects.fatal = Some(error),

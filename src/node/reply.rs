@@ -67,21 +67,30 @@ fn revision_error(error: kv::RevisionError) -> Error {
 /// A write that was not answered in time.
 pub fn write_expired(leader: Option<Leader>) -> Reply {
     if removed(Guard::ExpiredIsFailed) {
-        return read_expired(leader);
+        return read_expired(None, leader);
     }
     let message = "the write was not confirmed in time and may still take effect; read the key to find out";
     Reply::refused(ErrorCode::OutcomeUnknown, message, leader)
 }
 
 /// A write whose entry another leader replaced for good, or that was never proposed.
-pub fn write_replaced(leader: Option<Leader>) -> Reply {
-    let message = "this node lost its leadership and the write was certainly not applied; send it again";
+pub fn write_replaced(id: NodeId, leader: Option<Leader>) -> Reply {
+    let message = format!("node {id} lost its leadership and the write was certainly not applied; send it again");
     Reply::refused(ErrorCode::NoLeader, message, leader)
 }
 
-/// A read that was not answered in time.
-pub fn read_expired(leader: Option<Leader>) -> Reply {
-    Reply::refused(ErrorCode::Timeout, "no majority confirmed the read in time; try again", leader)
+/// A read that was not answered in time; `why`, if that is known.
+pub fn read_expired(why: Option<&str>, leader: Option<Leader>) -> Reply {
+    let message = match why {
+        Some(why) => format!("the read was not answered in time, {why}, and send it again"),
+        None => "no majority confirmed the read in time; try again".to_string(),
+    };
+    Reply::refused(ErrorCode::Timeout, message, leader)
+}
+
+/// A read at a leader that can't open its term for want of room: it would wait in vain.
+pub fn read_without_room(why: &str, leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::NoSpace, format!("{why}, and send it again"), leader)
 }
 
 /// A request that another node passed on to this one, which does not lead in the term that it was meant for.
@@ -91,8 +100,8 @@ pub fn forwarded_too_late(leader: Option<Leader>) -> Reply {
 }
 
 /// A read that was waiting when leadership was lost.
-pub fn read_failed(leader: Option<Leader>) -> Reply {
-    Reply::refused(ErrorCode::NoLeader, "this node lost its leadership before the read; try again", leader)
+pub fn read_failed(id: NodeId, leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::NoLeader, format!("node {id} lost its leadership before the read; try again"), leader)
 }
 
 /// A forwarded request whose way was cut.
@@ -109,13 +118,13 @@ pub fn forward_failed(is_write: bool, why: &str, leader: Option<Leader>) -> Repl
     }
 }
 
-pub fn shutting_down(leader: Option<Leader>) -> Reply {
-    Reply::refused(ErrorCode::ShuttingDown, "this node is stopping; ask another one", leader)
+pub fn shutting_down(id: NodeId, leader: Option<Leader>) -> Reply {
+    Reply::refused(ErrorCode::ShuttingDown, format!("node {id} is stopping; ask another one"), leader)
 }
 
 /// A request while nobody is known to lead.
-pub fn no_leader(why: &str) -> Reply {
-    Reply::refused(ErrorCode::NoLeader, format!("no leader is known to this node: {why}"), None)
+pub fn no_leader(id: NodeId, why: &str) -> Reply {
+    Reply::refused(ErrorCode::NoLeader, format!("no leader is known to node {id}: {why}"), None)
 }
 
 /// A write for which the disks of `short`, the leader's or a majority's, have no room. `own`: why this node has none.

@@ -10,7 +10,7 @@ use super::settings::Tuning;
 use crate::api::Request;
 use crate::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
-    PersistSeq, Term,
+    PersistSeq, Role, Term,
 };
 use crate::net::{ConnectionId, FromNet, Origin};
 use crate::raft::{Body, Check, LogTail, Message, Recovered};
@@ -110,19 +110,26 @@ impl Rig {
 
     /// It is elected in term 2 by nodes 2 and 3, and its no-op, entry 2, is committed.
     pub fn lead(&mut self) {
-        self.now = self.now + Duration::from_millis(400);
-        self.turn(ReplicaEvent::Tick);
-        let granted = true;
-        for body in [
-            Body::PreVoteReply { proposed: Term(2), granted, log_is_empty: false, suspect: false },
-            Body::VoteReply { granted, log_is_empty: false, suspect: false },
-            Body::AppendAccepted { matched: LogIndex(2), round: 0 },
-        ] {
-            let term = if matches!(body, Body::PreVoteReply { .. }) { 1 } else { 2 };
-            self.receive(2, term, body.clone());
-            self.receive(3, term, body);
+        self.win([(2, false), (3, false)]);
+        for voter in [2, 3] {
+            self.receive(voter, 2, Body::AppendAccepted { matched: LogIndex(2), round: 0 });
         }
         assert_eq!(self.replica.view().commit, LogIndex(2), "{:?}", self.replica.view());
+    }
+
+    /// It is elected in term 2 by `voters`, each suspect or not. The effects of the last vote.
+    pub fn win<const N: usize>(&mut self, voters: [(u32, bool); N]) -> Effects {
+        self.now = self.now + Duration::from_millis(400);
+        self.turn(ReplicaEvent::Tick);
+        let (granted, log_is_empty) = (true, false);
+        for (voter, suspect) in voters {
+            self.receive(voter, 1, Body::PreVoteReply { proposed: Term(2), granted, log_is_empty, suspect });
+        }
+        let vote = |(voter, suspect)| self.receive(voter, 2, Body::VoteReply { granted, log_is_empty, suspect });
+        let effects: Vec<Effects> = voters.map(vote).into();
+        assert_eq!(self.replica.view().role, Role::Leader, "{:?}", self.replica.view());
+        let elected = |effects: &Effects| effects.role_changes.iter().any(|change| change.role == Role::Leader);
+        effects.into_iter().find(elected).expect("one vote makes it leader")
     }
 
     /// A leader of term 2 that is not this node.

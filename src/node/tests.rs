@@ -222,13 +222,13 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     assert_eq!(refusal(&rig.turn(forward(put()))).as_deref(), Some(own));
     assert_eq!(refusal(&rig.ask(delete())), None);
     assert_eq!(refusal(&rig.turn(forward(delete()))), None);
-    assert!(!rig.replica.is_sound() && rig.replica.problems()[0].contains("nearly full"));
+    assert!(!rig.replica.is_sound() && rig.replica.problems(rig.now)[0].contains("nearly full"));
     rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Exhausted)));
     let full = "the disk of node 1 is full, and no write is taken; nothing was done, make room there and send it again";
     assert_eq!(refusal(&rig.ask(delete())).as_deref(), Some(full));
     rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Plenty)));
     assert_eq!(refusal(&rig.ask(put())), None);
-    assert!(rig.replica.is_sound() && rig.replica.problems().is_empty());
+    assert!(rig.replica.is_sound() && rig.replica.problems(rig.now).is_empty());
 
     // It says itself how much it needs, or what else is wrong with its disk.
     let shortage = |is_full, what: &str| {
@@ -238,9 +238,9 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
     rig.turn(shortage(true, "3 MiB free, and 48 MiB are needed"));
     let why = refusal(&rig.ask(put())).unwrap();
     assert!(why.starts_with("the disk of node 1 is nearly full (3 MiB free, and 48 MiB are needed), and no"), "{why}");
-    assert!(rig.replica.problems()[0].contains("(3 MiB free, and 48 MiB are needed)"));
+    assert!(rig.replica.problems(rig.now)[0].contains("(3 MiB free, and 48 MiB are needed)"));
     rig.turn(shortage(false, "permission denied"));
-    for said in [refusal(&rig.ask(put())).unwrap(), rig.replica.problems().remove(0)] {
+    for said in [refusal(&rig.ask(put())).unwrap(), rig.replica.problems(rig.now).remove(0)] {
         assert!(said.contains("(permission denied)") && said.contains("mend that"), "{said}");
         assert!(!said.contains("full") && !said.contains("room"), "{said}");
     }
@@ -264,9 +264,9 @@ fn a_peer_that_is_gone_was_short_of_room_and_one_that_is_there_is() {
     rig.lead();
     rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(3) }));
     rig.receive(3, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low });
-    assert_eq!(rig.replica.problems(), ["the disk of node 3 is nearly full (its own status says why)"]);
+    assert_eq!(rig.replica.problems(rig.now), ["the disk of node 3 is nearly full (its own status says why)"]);
     rig.turn(ReplicaEvent::FromNet(FromNet::LinkDown { peer: node(3), why: "refused".to_string() }));
-    assert_eq!(rig.replica.problems(), ["the disk of node 3 was nearly full when it was heard last"]);
+    assert_eq!(rig.replica.problems(rig.now), ["the disk of node 3 was nearly full when it was heard last"]);
 }
 
 /// What a node that knows no leader answers.
@@ -276,6 +276,79 @@ fn no_leader(rig: &mut Rig) -> String {
     let error = reply.result.as_ref().unwrap_err();
     assert_eq!(error.code, ErrorCode::NoLeader, "{error}");
     error.message.clone()
+}
+
+#[test]
+fn a_node_whose_disk_is_full_is_named_where_nobody_leads_and_waiting_is_not_advised() {
+    let mut rig = Rig::start(0);
+    (2..=5).for_each(|peer| drop(rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(peer) }))));
+    let what = "data directory d1: 3 MiB free, and 48 MiB are needed".to_string();
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Shortage(Some(Shortage { is_full: true, what }))));
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Space(Space::Exhausted)));
+    let cause = "node 1 does not stand, since its disk is full (data directory d1: 3 MiB free, and 48 MiB are needed); \
+                 make room in the file system of its data directory";
+    let why = no_leader(&mut rig);
+    assert!(why.starts_with("no leader is known to node 1: ") && why.contains(cause), "{why}");
+    assert!(why.ends_with("nobody leads before there is room") && !why.contains("try again"), "{why}");
+    assert!(rig.replica.why_no_leader().ends_with(cause), "the log says it too");
+
+    let what = "permission denied".to_string();
+    rig.turn(ReplicaEvent::FromDisk(FromDisk::Shortage(Some(Shortage { is_full: false, what }))));
+    let why = no_leader(&mut rig);
+    assert!(why.contains("needs next (permission denied); mend that") && !why.contains("make room"), "{why}");
+}
+
+#[test]
+fn without_a_leader_for_longer_than_an_election_takes_nobody_is_told_to_try_again() {
+    let mut rig = Rig::start(0);
+    (2..=5).for_each(|peer| drop(rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(peer) }))));
+    rig.turn(ReplicaEvent::Tick);
+    assert!(no_leader(&mut rig).ends_with("; an election takes part of a second, try again"));
+    rig.now = rig.now + Duration::from_secs(7);
+    rig.turn(ReplicaEvent::Tick);
+    let why = no_leader(&mut rig);
+    assert!(why.contains("; there has been none for 7 s, which is longer") && !why.contains("try again"), "{why}");
+}
+
+/// A follower that is full acknowledges nothing new, so its leader's first entry is committed only once there is room.
+#[test]
+fn reads_that_wait_for_room_for_the_first_entry_of_a_term_say_so() {
+    let mut rig = Rig::start(0);
+    rig.win([(2, false), (3, false)]);
+    assert!(replies(&rig.ask(get())).is_empty(), "nobody has said yet that its disk is full");
+    for peer in 2..=4 {
+        rig.receive(peer, 2, Body::HeartbeatReply { round: 1, digest: None, space: Space::Exhausted });
+    }
+    let cause = "the first log entry of node 1's term 2 is on no majority's disks for want of room on nodes 2, 3 and 4";
+    assert!(rig.replica.problems(rig.now).iter().any(|problem| problem.starts_with(cause)));
+    let refused = rig.ask(get());
+    rig.now = rig.now + Duration::from_secs(5);
+    (2..=4).for_each(|peer| {
+        let _ = rig.receive(peer, 2, Body::HeartbeatReply { round: 1, digest: None, space: Space::Exhausted });
+    });
+    let expired = rig.turn(ReplicaEvent::Tick);
+    for (effects, expected) in [(refused, ErrorCode::NoSpace), (expired, ErrorCode::Timeout)] {
+        let [(_, reply)] = replies(&effects)[..] else { panic!("{effects:?}") };
+        let message = &reply.result.as_ref().unwrap_err().message;
+        assert_eq!(code(reply), Some(expected), "{message}");
+        assert!(message.contains(cause) && message.ends_with("make room there, and send it again"), "{message}");
+    }
+    rig.receive(2, 2, Body::AppendAccepted { matched: LogIndex(2), round: 1 });
+    rig.receive(3, 2, Body::AppendAccepted { matched: LogIndex(2), round: 1 });
+    assert!(!rig.replica.problems(rig.now).iter().any(|problem| problem.starts_with(cause)));
+}
+
+#[test]
+fn a_leader_that_was_elected_past_a_loss_says_so_for_as_long_as_it_leads() {
+    let mut rig = Rig::start(0);
+    rig.win([(2, true), (3, true), (4, true), (5, false)]);
+    let problem = rig.replica.problems(rig.now).remove(0);
+    assert!(problem.contains("only nodes 2, 3 and 4 held, may be lost") && !rig.replica.is_sound(), "{problem}");
+    rig.append(3, 3, (1, 1), vec![noop(2, 3)], 1);
+    assert!(rig.replica.problems(rig.now).is_empty() && rig.replica.is_sound());
+    rig = Rig::start(0);
+    rig.win([(2, true), (3, false), (5, false)]);
+    assert!(rig.replica.problems(rig.now).is_empty() && rig.replica.is_sound());
 }
 
 /// It has the members' entry; the entry behind it is lost.
@@ -316,7 +389,10 @@ fn an_entry_that_is_bad_everywhere_is_named_and_nobody_is_told_to_try_again() {
     let mut rig = with_a_lost_entry();
     let why = no_leader(&mut rig);
     assert!(why.contains("whose disk has lost 1 log entry, has no vote"), "{why}");
-    assert!(!rig.replica.is_stuck() && rig.replica.problems()[0].contains("is fetched from the other nodes"));
+    assert!(!rig.replica.is_stuck() && rig.replica.problems(rig.now)[0].contains("is fetched from the other nodes"));
+    // A majority is connected, but this node's vote is not to be counted on.
+    (2..=4).for_each(|peer| drop(rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(peer) }))));
+    assert!(no_leader(&mut rig).ends_with("; start what is missing, and try again"));
     let id = EntryId { index: LogIndex(2), term: Term(1) };
     for peer in 2..=5 {
         let (entries, absent) = (Vec::new(), vec![(id, Absence::Lost)]);
@@ -324,7 +400,7 @@ fn an_entry_that_is_bad_everywhere_is_named_and_nobody_is_told_to_try_again() {
     }
     let why = no_leader(&mut rig);
     assert!(why.contains("every copy of log entry 2 of term 1 is bad") && !why.contains("try again"), "{why}");
-    let problems = rig.replica.problems().join("; ");
+    let problems = rig.replica.problems(rig.now).join("; ");
     assert!(rig.replica.is_stuck() && !problems.contains("fetched"), "{problems}");
 }
 
@@ -346,6 +422,13 @@ fn a_peer_that_answers_nothing_is_silent_to_its_leader_though_the_link_is_up() {
     let peers = status(&mut rig).peers;
     let silent: Vec<&str> = peers.iter().map(|peer| peer.down_because.as_str()).collect();
     assert_eq!(silent, ["", "silent for 4.0 s", "silent for 4.0 s", "silent for 4.0 s"]);
+    let problems = status(&mut rig).problems;
+    assert!(problems.len() == 3 && problems[0].starts_with("node 3 at h:3 answers nothing"), "{problems:?}");
+
+    // One that comes back was away, and has not been silent since it did.
+    rig.turn(ReplicaEvent::FromNet(FromNet::LinkDown { peer: node(3), why: "refused".to_string() }));
+    rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(3) }));
+    assert_eq!(status(&mut rig).peers[1].down_because, "");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl fmt::Display for Won {
         let suspect: Vec<String> = suspect.iter().map(NodeId::to_string).collect();
         write!(
             f,
-            " by every vote, since no majority is sure of the end of its log: what only nodes {} held there is lost",
+            " by every vote, since no majority is sure of the end of its log: what only nodes {} held there may be lost",
             suspect.join(" and ")
         )
     }

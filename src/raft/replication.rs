@@ -22,6 +22,8 @@ pub(super) struct Leading {
     pub since: Moment,
     /// The entry that opened this term. Once it is committed, everything before it is known to be.
     pub first_index: LogIndex,
+    /// The voters that were not sure of the end of their logs, if it took their votes to elect it.
+    pub elected_past: Vec<NodeId>,
     pub peers: BTreeMap<NodeId, Progress>,
     pub heartbeat_due: Moment,
     /// The latest read round.
@@ -83,7 +85,23 @@ impl Raft {
     pub fn silence_of(&self, peer: NodeId, now: Moment) -> Option<Duration> {
         let State::Leader(leading) = &self.state else { return None };
         let silence = now.since(leading.peers.get(&peer)?.heard_at.unwrap_or(leading.since));
-        (silence > self.config.election_timeout_max).then_some(silence)
+        self.is_silence(silence).then_some(silence)
+    }
+
+    /// Whether nothing for so long is longer than any election timeout.
+    pub fn is_silence(&self, silence: Duration) -> bool {
+        silence > self.config.election_timeout_max
+    }
+
+    /// If this node leads by the votes of all, since no majority was sure of the end of its log: those who were not. What
+    /// was acknowledged by them alone is gone.
+    pub fn elected_past(&self) -> &[NodeId] {
+        if let State::Leader(leading) = &self.state { &leading.elected_past } else { &[] }
+    }
+
+    /// Whether this node leads, and the entry that opened its term is not committed: reads wait for it.
+    pub fn is_unopened(&self) -> bool {
+        matches!(&self.state, State::Leader(leading) if self.commit < leading.first_index)
     }
 
     pub(super) fn become_leader(&mut self, now: Moment, ballot: &Ballot, won: &Won, out: &mut Outputs) {
@@ -98,6 +116,7 @@ impl Raft {
         self.state = State::Leader(Leading {
             since: now,
             first_index,
+            elected_past: if let Won::ByEveryVote { suspect } = won { suspect.clone() } else { Vec::new() },
             peers: self.membership.peers().into_iter().map(progress).collect(),
             heartbeat_due: now + self.config.heartbeat,
             round: 0,

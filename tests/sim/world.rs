@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 use linearizability::{History, Limits};
-use raftkv::base::{NodeId, Random};
+use raftkv::base::{Moment, NodeId, Random};
 use raftkv::net::NetEvent;
 use raftkv::node::consensus::ConsensusEvent;
 
@@ -476,7 +476,7 @@ impl World {
                         view.commit,
                         view.last,
                         view.durable,
-                        running.replica().problems()
+                        running.replica().problems(Moment(self.now))
                     )
                 }
             };

@@ -10,9 +10,7 @@ impl Replica {
         let progress = self.raft.progress();
         let peers = self.peers.iter().map(|(id, peer)| {
             let progress = progress.get(id);
-            // A process that was stopped keeps its connections.
-            let silence = self.raft.silence_of(*id, now).filter(|_| peer.down_because.is_empty());
-            let silent = silence.map(|silence| format!("silent for {:.1} s", silence.as_secs_f64()));
+            let silent = self.silence_of(*id, now).map(|silence| format!("silent for {:.1} s", silence.as_secs_f64()));
             PeerStatus {
                 id: *id,
                 address: peer.address.clone(),
@@ -37,7 +35,7 @@ impl Replica {
             keys: self.store.view().len() as u64,
             digest: self.store.view().digest(),
             peers: peers.collect(),
-            problems: self.problems(),
+            problems: self.problems(now).into_iter().chain(self.silences(now)).collect(),
             scrub: self.scrub,
             version: crate::VERSION.to_string(),
             uptime: now.since(self.started),
