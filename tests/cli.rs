@@ -182,6 +182,7 @@ fn each_kind_of_failure_has_its_exit_status() {
     assert_eq!(run(&nobody(), &["get", "--timeout-ms", "50", "a"]).0, 3, "unreachable");
     assert_eq!(run(&nobody(), &["status", "--timeout-ms", "50"]).0, 3, "unreachable");
     assert_eq!(run(&server, &["put", "drop", "1"]).0, 4, "outcome unknown");
+    assert_eq!(piped(&nobody(), &["client"], b"scrub\n").0, 3, "unreachable, from the prompt");
     assert_eq!(run(&server, &["node", "--id", "1", "--peer", "1=localhost:5002"]).0, 10, "configuration");
 }
 

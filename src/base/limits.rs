@@ -172,6 +172,9 @@ pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Without a leader for so long, with a majority connected, it is not that an election is still under way.
 pub const ELECTION_TAKES_MAX: Duration = Duration::from_secs(2);
 
+/// Between two warnings that one node id is used by two processes.
+pub const TWINS_REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
 /// A peer whose link is up and that has answered its leader nothing for so long is reported.
 pub const SILENCE_REPORT_AFTER: Duration = Duration::from_secs(2);
 /// A pass of the scrub over the log, that nobody asked for, is spread over this time.

@@ -12,7 +12,7 @@ use super::common::{AnswerArgs, ServerArgs, addresses};
 use super::output::{self, Format, complain};
 use super::peers::Address;
 use super::terminal::{Ask, Terminal};
-use super::{Exit, VERSION, status};
+use super::{Exit, VERSION, scrub, status};
 use crate::api;
 use crate::api::{ErrorCode, Outcome, Request};
 use crate::base::NodeId;
@@ -26,6 +26,7 @@ GET key                                the value, or (nil)
 DELETE key                             OK, or (nil) if it was absent
 LIST [prefix] [LIMIT n] [AFTER key]    keys in order, or (empty)
 STATUS                                 all nodes
+SCRUB                                  has all nodes look for damage, and waits for them
 PING                                   PONG, if a node answers
 QUIT, EXIT, Ctrl-D                     leave; Ctrl-C clears the line or ends a wait
 A key or value may stand in double quotes, with \\n \\r \\t \\\" \\\\ \\xHH for bytes: PUT \"a key\" \"\"
@@ -192,6 +193,10 @@ impl Session {
     fn run_line(&mut self, line: &[u8], out: &mut dyn Write) -> io::Result<Flow> {
         if line.trim_ascii().eq_ignore_ascii_case(b"exit") {
             return Ok(Flow::Leave);
+        }
+        if line.trim_ascii().eq_ignore_ascii_case(b"scrub") {
+            self.worst = self.worst.max(scrub::pass(&mut self.client, None, self.format == Format::Json));
+            return Ok(Flow::GoOn);
         }
         match wire::parse_line(line) {
             Ok(LineCommand::Empty) => {}

@@ -1,5 +1,6 @@
 //! `raftkv scrub`: has nodes read their whole logs once, for damage, and waits for it.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -53,6 +54,11 @@ pub fn run(args: ScrubArgs) -> Exit {
     // Of each question; the time in all is for the nodes' disks.
     settings.timeout = args.timeout_ms.map_or(settings.timeout, |ms| settings.timeout.min(Duration::from_millis(ms)));
     let mut client = Client::new(addresses(&args.list.servers), settings);
+    pass(&mut client, until, args.json)
+}
+
+/// A pass of all nodes that `client` finds, and what came of it, on standard output.
+pub fn pass(client: &mut Client, until: Option<Instant>, json: bool) -> Exit {
     let census = client.census();
     // All at once: each node has a disk of its own.
     let ask = |Seen { address, status, .. }: Seen| {
@@ -60,18 +66,19 @@ pub fn run(args: ScrubArgs) -> Exit {
         Asked { address, answer }
     };
     let asked: Vec<Asked> = census.nodes.into_iter().map(ask).collect();
-    let report = |asked: &Asked| match finish(&client, asked, until) {
-        Ok((status, damaged)) => say(&args, asked, &status, damaged),
-        Err(why) => fail(&args, asked, &why),
+    let client = &*client;
+    let report = |asked: &Asked| match finish(client, asked, until) {
+        Ok((status, damaged)) => say(json, asked, &status, damaged),
+        Err(why) => fail(json, asked, &why),
     };
     asked.iter().map(report).max().unwrap_or(Exit::Usage)
 }
 
 /// Waits for the pass that was asked for: the node's status then, and in how many places it found damage.
 fn finish(client: &Client, asked: &Asked, until: Option<Instant>) -> Result<(Status, u64), String> {
-    let before = asked.answer.as_ref().map_err(Error::message)?;
+    let before = asked.answer.as_ref().map_err(Error::why)?;
     loop {
-        let status = client.status(&asked.address).map_err(|error| error.message())?;
+        let status = client.status(&asked.address).map_err(|error| error.why())?;
         if status.uptime < before.uptime {
             return Err(format!("node {} was started anew while it read its log; ask again", status.id));
         }
@@ -83,12 +90,16 @@ fn finish(client: &Client, asked: &Asked, until: Option<Instant>) -> Result<(Sta
             let (done, total) = (mebibytes(status.scrub.bytes_done), mebibytes(status.scrub.bytes_total));
             return Err(format!("node {} has read {done} of {total}, and goes on by itself", status.id));
         }
+        let interrupt = client.settings().interrupt.as_ref();
+        if interrupt.is_some_and(|interrupt| interrupt.load(Ordering::Relaxed)) {
+            return Err(format!("interrupted; node {} goes on by itself", status.id));
+        }
         std::thread::sleep(LOOK_AGAIN);
     }
 }
 
-fn say(args: &ScrubArgs, asked: &Asked, status: &Status, damaged: u64) -> Exit {
-    let said = match args.json {
+fn say(json: bool, asked: &Asked, status: &Status, damaged: u64) -> Exit {
+    let said = match json {
         true => emit_json(&json!({
             "id": status.id.get(),
             "address": asked.address,
@@ -118,8 +129,8 @@ fn verdict(status: &Status, damaged: u64) -> Exit {
     if damaged == 0 && status.problems.is_empty() { Exit::Done } else { Exit::Refused }
 }
 
-fn fail(args: &ScrubArgs, asked: &Asked, why: &str) -> Exit {
-    match (args.json, &asked.answer) {
+fn fail(json: bool, asked: &Asked, why: &str) -> Exit {
+    match (json, &asked.answer) {
         (false, _) => complain(&format!("{}: {why}", asked.address)),
         (true, Err(error)) => {
             let mut object = output::error_json(error);

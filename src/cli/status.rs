@@ -111,12 +111,8 @@ fn row(seen: &Seen, census: &Census) -> [String; 10] {
             note(status, census),
         ],
         Err(error) => {
-            let why = match error {
-                crate::client::Error::Unreachable { tried } => tried.iter().map(|tried| tried.why.as_str()).collect(),
-                other => other.message(),
-            };
             let none = || "-".to_string();
-            [id, address, "unreachable".to_string(), none(), none(), none(), none(), none(), none(), why]
+            [id, address, "unreachable".to_string(), none(), none(), none(), none(), none(), none(), error.why()]
         }
     }
 }

@@ -15,13 +15,15 @@ pub enum Error {
     #[error("no server can be reached: {}", list(tried))]
     Unreachable { tried: Vec<Tried> },
     /// A write was sent and its answer never came: it may have been applied, now or later. It was not resent.
-    #[error("the outcome of the write is unknown, {address}: {why}; read the key before writing it again")]
+    #[error(
+        "the outcome of the write is unknown, {address}: {why}; it may have been applied: read the key before writing it again"
+    )]
     OutcomeUnknown { address: String, why: String },
     /// A read was sent and not answered within the time.
     #[error("no answer from {address} within {} ms; a longer time may help", after.as_millis())]
     Timeout { address: String, after: Duration },
     /// The caller's flag was raised before anything was sent, or while a read waited.
-    #[error("interrupted")]
+    #[error("interrupted; if it was a write, it was not applied")]
     Interrupted,
     /// The server speaks something else: another program, or another version.
     #[error("{address} does not answer as raftkv does: {why}")]
@@ -64,11 +66,42 @@ impl Error {
         }
     }
 
+    /// Of a call to one address, for whoever names that address: why it failed.
+    pub fn why(&self) -> String {
+        match self {
+            Error::Unreachable { tried } if !tried.is_empty() => {
+                tried.iter().map(|tried| tried.why.as_str()).collect::<Vec<_>>().join(", ")
+            }
+            other => other.message(),
+        }
+    }
+
     /// The sentence without its code.
     pub fn message(&self) -> String {
         match self {
             Error::Refused(error) => error.message.clone(),
             other => other.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_names_the_address_gets_a_reason_that_does_not() {
+        let unreachable =
+            Error::Unreachable { tried: vec![Tried { address: "c:1".into(), why: "connection refused".into() }] };
+        assert_eq!(unreachable.why(), "connection refused");
+        assert_eq!(unreachable.message(), "no server can be reached: c:1 (connection refused)");
+        assert_eq!(Error::Interrupted.why(), Error::Interrupted.message());
+    }
+
+    #[test]
+    fn each_failure_of_a_write_says_whether_it_may_have_been_applied() {
+        let unknown = Error::OutcomeUnknown { address: "c:1".into(), why: "interrupted before its answer came".into() };
+        assert!(unknown.message().contains("it may have been applied"), "{unknown}");
+        assert!(Error::Interrupted.message().contains("it was not applied"));
     }
 }

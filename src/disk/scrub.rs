@@ -151,7 +151,9 @@ impl Found {
     }
 
     fn describe(&self) -> Vec<String> {
-        let headers = self.headers.iter().map(|segment| format!("{}, byte 0: its header is damaged", segment.name()));
+        let headers = self.headers.iter().map(|segment| {
+            format!("{}, byte 0: its header is damaged; it is remade, and no entry is lost by that", segment.name())
+        });
         let litter = self.litter.iter().map(|(segment, offset)| {
             format!("{}, byte {offset}: something lies behind the segment's last batch", segment.name())
         });

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -55,6 +56,7 @@ pub struct PeerInput {
     pub instance: InstanceId,
     /// As its hello said.
     pub cluster: Option<ClusterId>,
+    pub address: Arc<str>,
     pub input: BytesMut,
     /// The answer to its hello.
     pub output: BytesMut,

@@ -116,6 +116,8 @@ pub struct Net {
     pub(super) inbound: BTreeMap<NodeId, ConnectionId>,
     /// Refusals that were logged already.
     pub(super) refusals: BTreeSet<String>,
+    /// Until then nothing is said of two processes under one id.
+    pub(super) twins_silent_until: Option<Instant>,
     pub(super) random: Random,
     /// When this turn began.
     pub(super) now: Instant,
@@ -167,6 +169,7 @@ impl Net {
             links,
             inbound: BTreeMap::new(),
             refusals: BTreeSet::new(),
+            twins_silent_until: None,
             random: Random::new(config.seed),
             now,
             stopping: None,

@@ -4,6 +4,7 @@
 //! mix two clusters, two nodes or two versions is checked before the first message, and a refusal says what is
 //! wrong on which side, since it ends up in the log of the node that was refused.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::limits::{PEER_PROTOCOL_LEVEL, PEER_PROTOCOL_LEVEL_MIN};
@@ -120,6 +121,33 @@ impl Me {
     }
 }
 
+/// Who says that it is some node: from which directory, where it is to be reached, and where it dialed from.
+pub struct Introduced {
+    pub instance: InstanceId,
+    pub address: Arc<str>,
+    pub remote: SocketAddr,
+}
+
+/// Why two that are linked at once under one id are two processes, and not one that dialed again; `None` if nothing
+/// says so. Whose directories are copies of each other have one instance, but not one place.
+pub fn twins(id: NodeId, older: &Introduced, newer: &Introduced) -> Option<String> {
+    let is_one =
+        older.instance == newer.instance && older.address == newer.address && older.remote.ip() == newer.remote.ip();
+    let place =
+        |at: &Introduced| format!("{:?} (dialing from {})", printable(&at.address), at.remote.ip().to_canonical());
+    let sentence = || {
+        let of_what = if older.instance == newer.instance { "copies of one directory" } else { "two directories" };
+        format!(
+            "two processes say that they are node {id}: one at {}, one at {}, from {of_what}; both count as one node, \
+             and what one of them acknowledges the other may not have: stop the one that was started by mistake, and \
+             remove its directory",
+            place(older),
+            place(newer)
+        )
+    };
+    (!is_one).then(sentence)
+}
+
 fn printable(name: &str) -> String {
     name.chars().take(64).collect()
 }
@@ -166,6 +194,28 @@ mod tests {
         assert!(refused(|hello| hello.from.cluster_name = "prod".into()).contains("in cluster \"prod\""));
         assert!(refused(|hello| hello.from.cluster = Some(ClusterId(8))).contains("cluster id"));
         assert!(refused(|hello| hello.from.instance = InstanceId(1)).contains("copy of the data directory"));
+    }
+
+    #[test]
+    fn two_links_under_one_id_are_two_processes_if_anything_tells_them_apart() {
+        let from = |instance: u128, address: &str, remote: &str| Introduced {
+            instance: InstanceId(instance),
+            address: address.into(),
+            remote: remote.parse().unwrap(),
+        };
+        let first = from(2, "h:2", "10.0.0.2:4000");
+        assert_eq!(twins(node(2), &first, &from(2, "h:2", "10.0.0.2:4001")), None, "it dialed again");
+        for (other, told) in [
+            (from(2, "h:9", "10.0.0.2:4001"), "copies of one directory"),
+            (from(2, "h:2", "10.0.0.9:4001"), "copies of one directory"),
+            (from(9, "h:2", "10.0.0.2:4001"), "two directories"),
+        ] {
+            let why = twins(node(2), &first, &other).expect("they are two");
+            let places =
+                [format!("{:?}", first.address), format!("{:?}", other.address), other.remote.ip().to_string()];
+            assert!(why.starts_with("two processes say that they are node 2: ") && why.contains(told), "{why}");
+            assert!(places.iter().all(|place| why.contains(place)), "{why}");
+        }
     }
 
     #[test]

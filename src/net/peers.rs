@@ -9,9 +9,10 @@ use bytes::BytesMut;
 
 use super::connection::{PeerInput, Role};
 use super::event_loop::Net;
+use super::handshake::{Introduced, twins};
 use super::links::Link;
 use super::{CloseReason, ConnectionId, FromNet, input};
-use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::limits::{FRAME_BYTES_MAX, TWINS_REPORT_INTERVAL};
 use crate::base::{ClusterId, NodeId};
 use crate::guard::{Guard, removed};
 use crate::wire::{self, Hello, PeerFrame};
@@ -37,16 +38,33 @@ impl Net {
         wire::encode_hello_reply(&self.me.welcome(), &mut output);
         let Role::Client(session) = &mut connection.role else { return };
         let (input, from) = (session.take_rest(), hello.from.id);
-        let (instance, cluster) = (hello.from.instance, hello.from.cluster);
-        connection.role = Role::Peer(PeerInput { from, instance, cluster, input, output });
+        let (instance, cluster, address) = (hello.from.instance, hello.from.cluster, hello.from.address.clone());
+        connection.role = Role::Peer(PeerInput { from, instance, cluster, address, input, output });
         connection.must_be_peer_by = None;
         self.clients_open -= 1;
         // The older one first: nothing that it still holds may come behind what the new one brings.
         if let Some(older) = self.inbound.insert(from, id) {
+            self.maybe_warn_of_twins(from, older, id);
             self.close(older, CloseReason::Superseded);
         }
         self.touch(id);
         self.take_peer_frames(id);
+    }
+
+    /// Two processes with one id take the link from each other with each dial. Nobody but their peers can see that.
+    fn maybe_warn_of_twins(&mut self, peer: NodeId, older: ConnectionId, newer: ConnectionId) {
+        let introduced = |id| {
+            let connection = self.connections.get(id)?;
+            let Role::Peer(peer) = &connection.role else { return None };
+            let (instance, address) = (peer.instance, peer.address.clone());
+            Some(Introduced { instance, address, remote: connection.remote })
+        };
+        let (Some(older), Some(newer)) = (introduced(older), introduced(newer)) else { return };
+        let is_due = self.twins_silent_until.is_none_or(|until| self.now >= until);
+        if let Some(why) = twins(peer, &older, &newer).filter(|_| is_due) {
+            log::warn!("net: {why}");
+            self.twins_silent_until = Some(self.now + TWINS_REPORT_INTERVAL);
+        }
     }
 
     pub(super) fn serve_peer(&mut self, id: ConnectionId) {

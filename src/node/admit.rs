@@ -89,7 +89,10 @@ pub fn judge(role: Role, leader: Option<Leader>, may_forward: bool) -> Verdict {
         (Role::Leader, _) => Verdict::Take,
         (_, Some(leader)) if may_forward => Verdict::Forward(leader),
         (_, Some(leader)) => {
-            let message = format!("this node does not lead, node {} at {} does; ask there", leader.id, leader.address);
+            let message = format!(
+                "the node that was asked does not lead, node {} at {} does; ask there",
+                leader.id, leader.address
+            );
             Verdict::Refuse(Reply::refused(ErrorCode::NotLeader, message, Some(leader)))
         }
         (_, None) => Verdict::NoLeader,

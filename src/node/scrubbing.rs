@@ -112,9 +112,10 @@ impl Scrubbing {
             self.postpone(now, &why);
             return Ok(());
         }
-        pass.found += step.damaged.len();
+        let places = places_damaged(&step);
+        pass.found += places;
         self.status.passes += u64::from(step.is_finished);
-        self.status.damaged += step.damaged.len() as u64;
+        self.status.damaged += places as u64;
         (self.status.bytes_done, self.status.bytes_total) = (step.bytes_done, step.bytes_total);
         if let Some(what) = &step.beyond_repair {
             log::error!("the log is damaged beyond repair, and this node will not start again: {what}");
@@ -162,9 +163,23 @@ impl Scrubbing {
     }
 }
 
+/// What is beyond repair is damage as well, once for each pass that finds it.
+fn places_damaged(step: &ScrubStep) -> usize {
+    step.damaged.len() + usize::from(step.beyond_repair.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_beyond_repair_is_a_place_that_is_damaged() {
+        let damaged = vec!["a batch".to_string(), "another".to_string()];
+        let step = ScrubStep { damaged, ..ScrubStep::default() };
+        assert_eq!(places_damaged(&step), 2);
+        let beyond_repair = Some("two batches in a row".to_string());
+        assert_eq!(places_damaged(&ScrubStep { beyond_repair, ..step }), 3);
+    }
 
     #[test]
     fn what_the_start_has_found_is_counted() {

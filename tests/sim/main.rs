@@ -46,11 +46,46 @@ use std::process::ExitCode;
 use plan::Load;
 use shrink::Cuts;
 
+const USAGE: &str = "\
+usage: sim [--seed S [--without FAULT,...] [--clients N] | --seeds N [--from S]] [--busy]
+       sim --mutants [--guard NAME] [--starts K] [--seeds N] [--from S] [--without-assertions]";
+
+/// Options, and whether something stands behind them.
+const OPTIONS: [(&str, bool); 10] = [
+    ("--seed", true),
+    ("--without", true),
+    ("--clients", true),
+    ("--seeds", true),
+    ("--from", true),
+    ("--guard", true),
+    ("--starts", true),
+    ("--busy", false),
+    ("--mutants", false),
+    ("--without-assertions", false),
+];
+
+/// What cargo and tools that run tests give every test program.
+const OF_ANY_TEST: [&str; 9] = [
+    "--list",
+    "--quiet",
+    "-q",
+    "--nocapture",
+    "--no-capture",
+    "--show-output",
+    "--ignored",
+    "--include-ignored",
+    "--exact",
+];
+
 /// Seeds of the test command. The same every time: a new one is for the long runs to find.
 const TEST_SEEDS: u64 = 200;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = unknown_option(&arguments) {
+        eprintln!("{unknown} is no option of the simulator\n{USAGE}");
+        return ExitCode::from(2);
+    }
     let load = if arguments.iter().any(|argument| argument == "--busy") { Load::Busy } else { Load::Light };
     match Wanted::read(&arguments) {
         Ok(Wanted::One(seed, cuts)) => runs::one(seed, load, &cuts),
@@ -67,13 +102,26 @@ fn main() -> ExitCode {
         }
         Ok(Wanted::List) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!(
-                "{why}\nusage: sim [--seed S [--without FAULT,...] [--clients N] | --seeds N [--from S]] [--busy]"
-            );
-            eprintln!("       sim --mutants [--guard NAME] [--starts K] [--seeds N] [--from S] [--without-assertions]");
-            ExitCode::FAILURE
+            eprintln!("{why}\n{USAGE}");
+            ExitCode::from(2)
         }
     }
+}
+
+/// A mistyped option must not run something else than was meant. Words without a dash are names of tests, which cargo
+/// passes to every test program.
+fn unknown_option(arguments: &[String]) -> Option<&str> {
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next().map(String::as_str) {
+        match OPTIONS.iter().find(|(name, _)| *name == argument) {
+            Some((_, has_value)) if *has_value => drop(rest.next()),
+            Some(_) => {}
+            None if OF_ANY_TEST.contains(&argument) || argument.starts_with("--test-threads") => {}
+            None if argument.starts_with('-') => return Some(argument),
+            None => {}
+        }
+    }
+    None
 }
 
 enum Wanted {

@@ -100,8 +100,8 @@ impl Judged {
     fn warnings(&self, slots: &SlotsFound) -> Vec<String> {
         let cut = self.cut.as_ref().map(|Cut { file, offset, bytes, batch }| {
             format!(
-                "batch {batch} at byte {offset} of {file} was never written whole, so it was not acknowledged; its \
-                 {bytes} bytes were cut"
+                "batch {batch} at byte {offset} of {file} looks as if it was never written whole, and then it was not \
+                 acknowledged; its {bytes} bytes were cut (a disk that lost sectors of the last write leaves the same)"
             )
         });
         cut.into_iter().chain(slots.warning.clone()).collect()
@@ -115,7 +115,7 @@ impl Judged {
             segment
                 .header_damage
                 .as_ref()
-                .map(|what| format!("{}, byte 0: {what}; it was remade, and no entry was in it", segment.name()))
+                .map(|what| format!("{}, byte 0: {what}; it was remade, and no entry was lost by that", segment.name()))
         });
         let litter = self.walk.litter.iter().map(|(_, dirt)| format!("{}; it was zeroed", at(dirt)));
         let batches = self.replay.map.damaged().values().map(repair::describe);
