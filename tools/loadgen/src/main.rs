@@ -11,18 +11,11 @@ use raftkv::cli::peers::Address;
 use raftkv::client::{Client, ClientSettings};
 use serde_json::{Value, json};
 
-mod driver;
-mod history;
-mod link;
-mod plan;
-mod report;
-mod timer;
-
-use driver::{Driver, Settings, Until};
-use history::Recorder;
-use link::Protocol;
-use plan::{Distribution, Mixer, Plan};
-use report::Report;
+use loadgen::driver::{Driver, Settings, Until};
+use loadgen::history::Recorder;
+use loadgen::link::Protocol;
+use loadgen::plan::{Distribution, Mixer, Plan};
+use loadgen::report::Report;
 
 /// Puts load on a raftkv cluster and reports rates and latencies
 #[derive(Parser, Debug)]
