@@ -1,7 +1,7 @@
-//! The closed loop of raftkv's loadgen on etcd: as many clients, each with one connection and one request under way,
-//! the same keys, sizes and share of reads, and a report of the same shape. On one thread, as loadgen is.
+//! The loops of raftkv's loadgen on etcd: as many clients, each with one connection and one request under way, the same
+//! keys, sizes and share of reads, and a report of the same shape. On one thread, as loadgen is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ mod report;
 use etcd::Etcd;
 use report::Report;
 
-/// Puts the closed loop of raftkv's loadgen on etcd's gRPC
+/// Puts the load of raftkv's loadgen on etcd's gRPC
 #[derive(Parser, Debug)]
 #[command(
     name = "compare-etcd",
@@ -36,6 +36,9 @@ struct Arguments {
     /// Connections, each with one request under way
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     clients: u32,
+    /// Open loop: operations per second over all clients [default: closed loop]
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
     /// Size of a value, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     value_bytes: usize,
@@ -111,11 +114,12 @@ async fn run(arguments: &Rc<Arguments>, endpoint: &str) -> Result<bool, String> 
         preload(arguments, &clients).await?;
     }
     let report = Rc::new(RefCell::new(Report::default()));
+    let pace = Rc::new(Pace { begun: Instant::now(), rate: arguments.rate, issued: Cell::new(0) });
     let from = Instant::now() + Duration::from_secs(arguments.warmup_s);
     let until = from + Duration::from_secs(arguments.duration_s);
     let tasks = tokio::task::LocalSet::new();
     for (number, client) in (0_u64..).zip(clients) {
-        tasks.spawn_local(closed_loop(client, arguments.clone(), number, from, until, report.clone()));
+        tasks.spawn_local(ask(client, arguments.clone(), number, pace.clone(), (from, until), report.clone()));
     }
     let to_stderr = arguments.json.as_deref() == Some("-");
     let say = move |line: &str| if to_stderr { eprintln!("{line}") } else { println!("{line}") };
@@ -144,18 +148,40 @@ async fn run(arguments: &Rc<Arguments>, endpoint: &str) -> Result<bool, String> 
     Ok(report.is_clean())
 }
 
-async fn closed_loop(
+/// When operations are due, over all clients.
+struct Pace {
+    begun: Instant,
+    rate: Option<f64>,
+    issued: Cell<u64>,
+}
+
+impl Pace {
+    /// Waits until the next operation is due. Its latency counts from what this gives: from when it was due if the client
+    /// was late for it, else from when the timer rang, which counts in whole milliseconds.
+    async fn next(&self) -> Instant {
+        let Some(rate) = self.rate else { return Instant::now() };
+        let number = self.issued.replace(self.issued.get() + 1);
+        let due = self.begun + Duration::from_secs_f64(number as f64 / rate);
+        if due <= Instant::now() {
+            return due;
+        }
+        tokio::time::sleep_until(due.into()).await;
+        Instant::now()
+    }
+}
+
+async fn ask(
     mut client: Etcd,
     arguments: Rc<Arguments>,
     number: u64,
-    from: Instant,
-    until: Instant,
+    pace: Rc<Pace>,
+    (from, until): (Instant, Instant),
     report: Rc<RefCell<Report>>,
 ) {
     let mut random = Random(arguments.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let value: Vec<u8> = (0..arguments.value_bytes).map(|_| b'a' + (random.next() % 26) as u8).collect();
     loop {
-        let sent = Instant::now();
+        let sent = pace.next().await;
         if sent >= until {
             return;
         }
@@ -207,7 +233,7 @@ fn plan_json(arguments: &Arguments) -> serde_json::Value {
     let plan: BTreeMap<&str, serde_json::Value> = BTreeMap::from([
         ("connections", json!(arguments.clients)),
         ("depth", json!(1)),
-        ("rate", json!(null)),
+        ("rate", json!(arguments.rate)),
         ("value_bytes", json!(arguments.value_bytes)),
         ("keys", json!(arguments.keys)),
         ("distribution", json!("uniform")),

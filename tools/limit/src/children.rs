@@ -6,6 +6,22 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+/// Starts `command`, which serves and says where. Its standard input is the child's: it ends with that.
+pub fn start(mut command: Command) -> io::Result<(Child, SocketAddr)> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("it was piped just above");
+    BufReader::new(stdout).read_line(&mut line)?;
+    match line.trim().parse() {
+        Ok(address) => Ok((child, address)),
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(io::Error::other(format!("{command:?} did not start: it said {line:?}")))
+        }
+    }
+}
+
 /// A server in another process. Dropped, it ends.
 pub struct Server {
     child: Child,
@@ -13,26 +29,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// `role` and what follows are the hidden command's arguments.
+    /// This program, with the hidden command's arguments.
     pub fn start(role: &str, file: Option<&Path>, followers: &[SocketAddr]) -> io::Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").arg(role);
         command.args(file.map(|file| ["--file".into(), file.as_os_str().to_owned()]).into_iter().flatten());
         command.args(followers.iter().flat_map(|address| ["--follower".to_string(), address.to_string()]));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it was piped just above");
-        BufReader::new(stdout).read_line(&mut line)?;
-        let address = line.trim().parse();
-        let address = address.map_err(|_| io::Error::other(format!("a {role} did not start: it said {line:?}")));
-        match address {
-            Ok(address) => Ok(Server { child, address }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+        let (child, address) = start(command)?;
+        Ok(Server { child, address })
     }
 }
 

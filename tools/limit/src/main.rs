@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use limit::children::{self, Server};
 use loadgen::driver::{Driver, Settings, Until};
 use loadgen::link::Protocol;
 use loadgen::plan::{Distribution, Mixer, Plan};
 use loadgen::report::Report;
 use serde_json::{Map, Value, json};
 
-mod children;
 mod connection;
 mod echo;
 mod figures;
@@ -24,7 +24,6 @@ mod relay;
 mod sync;
 mod wake;
 
-use children::Server;
 use sync::Layout;
 use wake::{Means, Where};
 

@@ -166,7 +166,8 @@ impl Leader {
         durable.push(self.own.load(Ordering::Acquire));
         durable.sort_unstable();
         let by_most = durable[durable.len() - 1 - durable.len() / 2];
-        while let Some((_, at)) = self.waiting.pop_front_if(|(end, _)| *end <= by_most) {
+        let durable = self.waiting.partition_point(|(end, _)| *end <= by_most);
+        for (_, at) in self.waiting.drain(..durable) {
             if let Some(connection) = &mut self.connections[at] {
                 if connection.outgoing.is_empty() {
                     self.touched.push(at);

@@ -239,7 +239,7 @@ impl<'a> Driver<'a> {
     }
 
     fn send(&mut self, at: usize, since: Instant) {
-        let request = self.mixer.next();
+        let request = self.mixer.draw();
         let asked = self.recorder.as_ref().and_then(|_| Asked::now(&request));
         if let Some(link) = &mut self.slots[at].link {
             link.queue(&request, since, asked);

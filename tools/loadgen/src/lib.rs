@@ -5,4 +5,5 @@ pub mod history;
 pub mod link;
 pub mod plan;
 pub mod report;
+mod resp;
 mod timer;

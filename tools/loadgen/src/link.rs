@@ -13,6 +13,7 @@ use raftkv::base::Operation;
 use raftkv::client::Pipeline;
 
 use crate::history::{Asked, Found};
+use crate::resp;
 
 /// Read at once; also how much is read before other links have their turn, times `READS_MAX`.
 const READ_BYTES: usize = 64 * 1024;
@@ -24,6 +25,15 @@ pub enum Protocol {
     Frames,
     /// A command a line, as netcat speaks
     Lines,
+    /// What Redis speaks, to compare with it
+    Resp,
+}
+
+impl Protocol {
+    /// Whether a server that speaks it says who leads.
+    pub fn has_leader(self) -> bool {
+        self != Protocol::Resp
+    }
 }
 
 /// A request under way.
@@ -57,6 +67,7 @@ pub struct Answered {
 enum Codec {
     Frames(Box<Pipeline>),
     Lines { outgoing: BytesMut, incoming: BytesMut },
+    Resp { outgoing: BytesMut, incoming: BytesMut },
 }
 
 pub struct Link {
@@ -74,6 +85,7 @@ impl Link {
         let codec = match protocol {
             Protocol::Frames => Codec::Frames(Box::default()),
             Protocol::Lines => Codec::Lines { outgoing: BytesMut::new(), incoming: BytesMut::new() },
+            Protocol::Resp => Codec::Resp { outgoing: BytesMut::new(), incoming: BytesMut::new() },
         };
         Ok(Link { stream, codec, waiting: VecDeque::new(), writable: false })
     }
@@ -104,6 +116,7 @@ impl Link {
                 pipeline.queue(request, true);
             }
             Codec::Lines { outgoing, .. } => write_line(request, outgoing),
+            Codec::Resp { outgoing, .. } => resp::write(request, outgoing),
         }
     }
 
@@ -127,7 +140,7 @@ impl Link {
     pub fn flush(&mut self) -> io::Result<()> {
         let outgoing = match &mut self.codec {
             Codec::Frames(pipeline) => pipeline.outgoing(),
-            Codec::Lines { outgoing, .. } => outgoing,
+            Codec::Lines { outgoing, .. } | Codec::Resp { outgoing, .. } => outgoing,
         };
         while self.writable && !outgoing.is_empty() {
             match self.stream.write(outgoing) {
@@ -184,6 +197,13 @@ impl Link {
                     let sent = self.waiting.pop_front().ok_or_else(unasked)?;
                     let found = sent.asked.as_ref().map(|asked| asked.found_in_line(&line));
                     answers.push(Answered { sent, verdict: line_verdict(&line), found, leader: None });
+                }
+            }
+            Codec::Resp { incoming, .. } => {
+                incoming.put_slice(bytes);
+                while let Some(verdict) = resp::take(incoming).map_err(broken)? {
+                    let sent = self.waiting.pop_front().ok_or_else(unasked)?;
+                    answers.push(Answered { sent, verdict, found: None, leader: None });
                 }
             }
         }

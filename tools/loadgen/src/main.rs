@@ -28,6 +28,7 @@ Examples:
   loadgen --connections 64 --duration-s 10
   loadgen --connections 64 --rate 20000 --read-share 0.5 --preload --json report.json
   loadgen --protocol lines --depth 16 --spread all
+  loadgen --protocol resp --servers localhost:6379      the same load on Redis
   loadgen --connections 10 --keys 5 --read-share 0.3 --history h.txt && tools/check-history h.txt
 
 Open loop (--rate): latency counts from when an operation was due, so that a server that stalls does not hide it.
@@ -148,7 +149,10 @@ fn main() -> ExitCode {
 
 /// Finds the nodes and the leader. `None`: nobody is there, and it was said.
 fn settings(arguments: &Arguments) -> Option<Settings> {
-    let given = arguments.servers.iter().map(ToString::to_string).collect();
+    let given: Vec<String> = arguments.servers.iter().map(ToString::to_string).collect();
+    if !arguments.protocol.has_leader() {
+        return Some(settings_for(arguments, given, None));
+    }
     let mut client = Client::new(given, ClientSettings::default());
     let census = client.census();
     let reached: Vec<String> =
@@ -163,15 +167,20 @@ fn settings(arguments: &Arguments) -> Option<Settings> {
     if leader.is_none() {
         eprintln!("loadgen: there is no leader now; the load begins at {}", reached[0]);
     }
-    Some(Settings {
-        leader: (arguments.spread == Spread::Leader).then(|| leader.unwrap_or_else(|| reached[0].clone())),
-        addresses: census.nodes.into_iter().map(|seen| seen.address).collect(),
+    let leader = (arguments.spread == Spread::Leader).then(|| leader.unwrap_or_else(|| reached[0].clone()));
+    Some(settings_for(arguments, census.nodes.into_iter().map(|seen| seen.address).collect(), leader))
+}
+
+fn settings_for(arguments: &Arguments, addresses: Vec<String>, leader: Option<String>) -> Settings {
+    Settings {
+        addresses,
+        leader,
         connections: usize::try_from(arguments.connections).expect("at most a million"),
         depth: usize::try_from(arguments.depth).expect("at most a million"),
         rate: arguments.rate,
         protocol: arguments.protocol,
         timeout: Duration::from_millis(arguments.timeout_ms),
-    })
+    }
 }
 
 /// Whether all was done.

@@ -49,7 +49,7 @@ impl Mixer {
         Mixer { plan, random, zipf, sequence: 0, value: value.into() }
     }
 
-    pub fn next(&mut self) -> Request {
+    pub fn draw(&mut self) -> Request {
         let rank = match self.plan.distribution {
             Distribution::Zipf => {
                 let fraction = self.fraction();
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_same_seed_asks_the_same() {
         let (mut a, mut b) = (mixer(Distribution::Zipf, 0.5), mixer(Distribution::Zipf, 0.5));
-        assert!((0..1000).all(|_| a.next() == b.next()));
+        assert!((0..1000).all(|_| a.draw() == b.draw()));
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         mixer.plan.run = Some("a".to_string());
         let mut values = std::collections::BTreeSet::new();
         for _ in 0..1000 {
-            let Request::Write(Operation::Put { key, value }) = mixer.next() else {
+            let Request::Write(Operation::Put { key, value }) = mixer.draw() else {
                 panic!("only puts were asked for")
             };
             assert!(key.starts_with(b"load/a/"), "{key:?}");
@@ -166,7 +166,7 @@ mod tests {
     fn the_read_share_is_kept() {
         let reads = |share| {
             let mut mixer = mixer(Distribution::Uniform, share);
-            (0..10_000).filter(|_| !mixer.next().is_write()).count()
+            (0..10_000).filter(|_| !mixer.draw().is_write()).count()
         };
         assert_eq!((reads(0.0), reads(1.0)), (0, 10_000));
         assert!((2300..2700).contains(&reads(0.25)), "{}", reads(0.25));
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn sequential_visits_each_key_once_a_round() {
         let mut mixer = mixer(Distribution::Sequential, 0.0);
-        let keys: std::collections::BTreeSet<Bytes> = (0..100).map(|_| key(&mixer.next()).clone()).collect();
+        let keys: std::collections::BTreeSet<Bytes> = (0..100).map(|_| key(&mixer.draw()).clone()).collect();
         assert_eq!(keys.len(), 100);
     }
 

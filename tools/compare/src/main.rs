@@ -1,0 +1,190 @@
+//! raftkv beside the machine's limit, etcd and Redis: all of them up at the same time, the same load on each in turns,
+//! round after round, so that what the machine does meanwhile happens to all. Figures are medians and ranges of rounds,
+//! and ratios within one run: those of two runs say nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use serde_json::json;
+
+mod machine;
+mod plot;
+mod programs;
+mod systems;
+mod table;
+mod workload;
+
+use programs::Programs;
+use systems::{Running, System};
+use table::Rounds;
+use workload::WORKLOADS;
+
+/// Compares raftkv with the machine's limit, etcd and Redis, as far as these are installed
+#[derive(Parser, Debug)]
+#[command(
+    name = "compare",
+    version,
+    max_term_width = 120,
+    after_help = "\
+Examples:
+  compare --out results                    all loads, 5 rounds of 30 s each: about two hours
+  compare --rounds 3 --seconds 3           a first look
+  compare --only write --without redis     loads whose name has the word; systems left out
+
+Data goes to a new directory under --directory: choose a real disk, never a tmpfs. The table goes to standard output, and
+with --out to results.md in that directory, with the plots and all figures as JSON."
+)]
+struct Arguments {
+    /// Rounds: each runs every load on every system once
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// How long one load runs on one system in one round
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Only loads whose name contains one of these
+    #[arg(long, value_name = "WORDS")]
+    only: Vec<String>,
+    /// Leave a system out
+    #[arg(long, value_enum, value_name = "SYSTEM")]
+    without: Vec<Without>,
+    /// A further argument of each node of raftkv, such as --raftkv=--spin
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    raftkv: Vec<String>,
+    /// Where the data goes, which decides what disk is compared
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    directory: PathBuf,
+    /// Where the results go
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Without {
+    Limit,
+    Etcd,
+    Redis,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> io::Result<()> {
+    let programs = Programs::find(arguments.raftkv.clone())?;
+    let directory = tempfile::Builder::new().prefix("compare-").tempdir_in(&arguments.directory)?;
+    let mut running = Vec::new();
+    for system in System::ALL.into_iter().filter(|system| is_wanted(*system, arguments, &programs)) {
+        let started = Running::start(system, &programs, directory.path())?;
+        workload::fill(&started, &programs)?;
+        running.push(started);
+    }
+    let rounds = measure(arguments, &programs, &running)?;
+    let heading = heading(arguments, &programs, directory.path());
+    let text = format!("{heading}{}", table::markdown(&rounds));
+    println!("{text}");
+    arguments.out.as_ref().map_or(Ok(()), |out| write(out, &text, &rounds))
+}
+
+fn is_wanted(system: System, arguments: &Arguments, programs: &Programs) -> bool {
+    let (without, is_there) = match system {
+        System::Raftkv => return true,
+        System::Echo | System::Relay => (Without::Limit, true),
+        System::Etcd => (Without::Etcd, programs.etcd.is_some()),
+        System::Redis => (Without::Redis, programs.redis.is_some()),
+    };
+    let is_wanted = !arguments.without.contains(&without);
+    if is_wanted && !is_there {
+        eprintln!("compare: {} is left out: it is not installed", system.name());
+    }
+    is_wanted && is_there
+}
+
+/// Load by load, and each on all systems in turns, from another one on in each round.
+fn measure(arguments: &Arguments, programs: &Programs, running: &[Running]) -> io::Result<Rounds> {
+    let mut rounds = Rounds::new();
+    let duration = Duration::from_secs(arguments.seconds);
+    for round in 0..arguments.rounds {
+        for (at, workload) in WORKLOADS.iter().enumerate() {
+            let is_wanted =
+                arguments.only.is_empty() || arguments.only.iter().any(|words| workload.name.contains(&**words));
+            let mut systems: Vec<&Running> =
+                running.iter().filter(|it| workload.systems.contains(&it.system)).collect();
+            if !is_wanted || systems.is_empty() {
+                continue;
+            }
+            let first = round as usize % systems.len();
+            systems.rotate_left(first);
+            for on in systems {
+                let figures = workload::run(workload, on, programs, duration)?;
+                let rate = figures[table::part(workload, on.system)]["per_second"].as_f64().unwrap_or(0.0);
+                eprintln!(
+                    "round {} of {}: {}: {}: {rate:.0}/s",
+                    round + 1,
+                    arguments.rounds,
+                    workload.name,
+                    on.system.name()
+                );
+                rounds.entry((at, on.system)).or_default().push(figures);
+            }
+        }
+    }
+    Ok(rounds)
+}
+
+fn heading(arguments: &Arguments, programs: &Programs, directory: &Path) -> String {
+    let mut lines = machine::describe(directory);
+    let versions = [Some(&programs.raftkv), programs.etcd.as_ref(), programs.redis.as_ref()];
+    let versions: Vec<String> =
+        versions.into_iter().flatten().filter_map(|program| machine::version(program)).collect();
+    lines.push(format!("- versions: {}", versions.join("; ")));
+    lines.push(
+        "- settings: 3 nodes each of raftkv and etcd, defaults; one Redis with appendfsync always; loopback; 10,000 keys, \
+         128-byte values; one thread drives the load"
+            .to_string(),
+    );
+    let (rounds, seconds) = (arguments.rounds, arguments.seconds);
+    lines.push(format!(
+        "- {rounds} rounds of {seconds} s for each load on each system, interleaved; median (lowest-highest)"
+    ));
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    lines.push(format!("- command: `cargo run --release -p compare -- {}`", given.join(" ")));
+    lines.join("\n") + "\n"
+}
+
+fn write(out: &Path, text: &str, rounds: &Rounds) -> io::Result<()> {
+    std::fs::create_dir_all(out)?;
+    std::fs::write(out.join("results.md"), text)?;
+    let all: Vec<_> = rounds
+        .iter()
+        .map(|((at, system), rounds)| json!({"load": WORKLOADS[*at].name, "system": system.name(), "rounds": rounds}))
+        .collect();
+    std::fs::write(out.join("results.json"), format!("{:#}\n", json!(all)))?;
+    let drawn =
+        |drawn: Result<(), Box<dyn std::error::Error>>| drawn.map_err(|error| io::Error::other(error.to_string()));
+    for (at, file) in [(2, "write-64.svg"), (7, "read-64.svg")] {
+        drawn(plot::by_percentile(rounds, at, &out.join(file)))?;
+    }
+    drawn(plot::by_clients(rounds, &out.join("write-rate.svg")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

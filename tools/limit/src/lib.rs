@@ -1,0 +1,3 @@
+//! For whoever starts the servers of `limit` beside others.
+
+pub mod children;
