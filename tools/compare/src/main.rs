@@ -126,7 +126,7 @@ fn measure(arguments: &Arguments, programs: &Programs, running: &[Running]) -> i
             systems.rotate_left(first);
             for on in systems {
                 let figures = workload::run(workload, on, programs, duration)?;
-                let rate = figures[table::part(workload, on.system)]["per_second"].as_f64().unwrap_or(0.0);
+                let rate = figures[table::part(workload)]["per_second"].as_f64().unwrap_or(0.0);
                 eprintln!(
                     "round {} of {}: {}: {}: {rate:.0}/s",
                     round + 1,

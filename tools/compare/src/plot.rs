@@ -35,7 +35,7 @@ pub fn by_percentile(rounds: &Rounds, at: usize, file: &Path) -> Result<(), Box<
     let workload = &WORKLOADS[at];
     let line = |system: System| {
         let rounds = rounds.get(&(at, system))?;
-        let figure = |key| Some(spread(rounds, part(workload, system), key)?.median);
+        let figure = |key| Some(spread(rounds, part(workload), key)?.median);
         Some((system, PERCENTILES.iter().filter_map(|(x, key, _)| Some((*x, figure(key)?))).collect()))
     };
     let lines: Lines = System::ALL.into_iter().filter_map(line).collect();
@@ -53,7 +53,7 @@ pub fn by_clients(rounds: &Rounds, file: &Path) -> Result<(), Box<dyn Error>> {
     };
     let line = |system: System| {
         let point = |at: usize| {
-            let rate = spread(rounds.get(&(at, system))?, part(&WORKLOADS[at], system), "per_second")?.median;
+            let rate = spread(rounds.get(&(at, system))?, part(&WORKLOADS[at]), "per_second")?.median;
             Some(((WORKLOADS[at].clients as f64).log2(), rate))
         };
         let points: Vec<(f64, f64)> = (0..WORKLOADS.len()).filter(is_in).filter_map(point).collect();

@@ -155,7 +155,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        // The last one first: a relay's leader is not to see its followers go.
+        for child in self.children.iter_mut().rev() {
             // What is gone already needs no end.
             let _ = child.kill();
             let _ = child.wait();

@@ -51,20 +51,16 @@ pub fn spread(rounds: &[Value], part: &str, key: &str) -> Option<Spread> {
     Spread::of(rounds.iter().filter_map(|round| round[part][key].as_f64()).filter(|value| value.is_finite()).collect())
 }
 
-/// Reads of a load that has both are what its row is about. An echo and a relay call everything a write.
-pub fn part(workload: &Workload, system: System) -> &'static str {
-    match system {
-        System::Echo | System::Relay => "writes",
-        _ if workload.read_share > 0.0 => "reads",
-        _ => "writes",
-    }
+/// Of a load that has both, its row is about the reads.
+pub fn part(workload: &Workload) -> &'static str {
+    if workload.read_share > 0.0 { "reads" } else { "writes" }
 }
 
 /// Rate, latencies and the ratios to the others, a section for each load that was run.
 pub fn markdown(rounds: &Rounds) -> String {
     let mut out = String::new();
     for (at, workload) in WORKLOADS.iter().enumerate() {
-        let of = |system: System| rounds.get(&(at, system)).map(|rounds| (part(workload, system), rounds));
+        let of = |system: System| rounds.get(&(at, system)).map(|rounds| (part(workload), rounds));
         if !System::ALL.iter().any(|system| of(*system).is_some()) {
             continue;
         }
