@@ -173,6 +173,8 @@ fn elected_leader() -> Leader {
         election_timeout_min: limits::ELECTION_TIMEOUT_MIN,
         election_timeout_max: limits::ELECTION_TIMEOUT_MAX,
         heartbeat: limits::HEARTBEAT_INTERVAL,
+        lease: None,
+        promise_max: limits::PROMISE_MAX,
         persist_stall: limits::PERSIST_STALL,
         append_bytes_max: limits::APPEND_BYTES_MAX,
         window_bytes_max: limits::WINDOW_BYTES_MAX,

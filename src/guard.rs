@@ -92,6 +92,21 @@ guards! {
     /// 27. A write taken in one term is proposed in another.
     StaleWriteProposed,
 
+    /// 21. A lease begins before the first entry of the own term is applied.
+    LeaseBeforeNoop,
+    /// 23. A lease runs from when a promise was received, not from when it was asked for.
+    LeaseFromReceipt,
+    /// 23. Clocks are taken to run at one rate.
+    LeaseWithoutDrift,
+    /// 24. A node that starts forgets what it promised.
+    PromiseForgotten,
+    /// 24. A promise to help nobody else to lead is not kept.
+    VoteInsidePromise,
+    /// 24. A leader believes that it was promised what it asked for.
+    AskedPromiseBelieved,
+    /// 24. A leader whose disk has lost something, or whose state differs, keeps its lease.
+    LeaseWhileSuspect,
+
     // ---- storage -----------------------------------------------------------------------------------------------
     /// 30. A new segment's name is not made durable.
     NameNotSynced,

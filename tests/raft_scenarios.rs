@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use cluster::{Cluster, Settings, describe, describe_health, describe_log};
 use goldenscript::{ArgumentConsumer, Command, Context};
+use raftkv::base::limits::LEASE_DRIFT_PERCENT;
 use raftkv::base::{HardState, LogIndex, NodeId, Space, Term};
-use raftkv::raft::Input;
+use raftkv::raft::{Input, LeaseConfig};
 
 type Answer<T> = Result<T, Box<dyn Error>>;
 
@@ -52,6 +53,13 @@ fn number<T: std::str::FromStr>(args: &mut ArgumentConsumer<'_>, key: &str, defa
     args.take_key(key).and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
+/// What is said of leases.
+fn lease_setting(args: &mut ArgumentConsumer<'_>) -> Option<LeaseConfig> {
+    let promise: u64 = number(args, "promise", 0);
+    let drift_percent = number(args, "drift", LEASE_DRIFT_PERCENT);
+    (promise > 0).then_some(LeaseConfig { promise: Duration::from_millis(promise), drift_percent })
+}
+
 impl goldenscript::Runner for Script {
     type Command = Command;
 
@@ -76,6 +84,7 @@ impl Script {
         let cluster = &mut self.cluster;
         match name {
             // cluster SIZE [append=BYTES] [window=BYTES] [messages=N] [memory=BYTES] [uncommitted=BYTES]
+            //   [promise=MS [drift=PERCENT]]: with leader leases
             "cluster" => {
                 let usual = Settings::default();
                 let settings = Settings {
@@ -84,9 +93,18 @@ impl Script {
                     window_messages_max: number(args, "messages", usual.window_messages_max),
                     log_memory_bytes_max: number(args, "memory", usual.log_memory_bytes_max),
                     uncommitted_bytes_max: number(args, "uncommitted", usual.uncommitted_bytes_max),
+                    lease: lease_setting(args),
                     seed: usual.seed,
                 };
                 *cluster = Cluster::new(args.next_pos().ok_or("how many nodes?")?.parse()?, settings);
+            }
+            // setting NODE [promise=MS [drift=PERCENT]]: its own setting of leases, none if it says nothing; it starts
+            // anew
+            "setting" => {
+                let node = node(args.next_pos().ok_or("which node?")?)?;
+                cluster.crash(node);
+                cluster.nodes.get_mut(&node).ok_or("there is no such node")?.own_lease = Some(lease_setting(args));
+                cluster.start(node);
             }
             // disk NODE "TERM TERM ..." [term=N] [vote=NODE]: starts with this log
             "disk" => {
@@ -144,19 +162,26 @@ impl Script {
         match name {
             // campaign NODE: its election timeout passes, nobody else's
             "campaign" => {
-                cluster.now = cluster.now + Duration::from_millis(300);
+                cluster.pass(Duration::from_millis(300));
                 nodes(args)?.into_iter().for_each(|node| cluster.tick(node));
             }
             // lead NODE: it campaigns, and everything is done that follows
             "lead" => {
-                cluster.now = cluster.now + Duration::from_millis(300);
+                cluster.pass(Duration::from_millis(300));
                 nodes(args)?.into_iter().for_each(|node| cluster.tick(node));
                 cluster.settle(&self.hung);
             }
             // tick NODE ... [ms=N]: time passes first
             "tick" => {
-                cluster.now = cluster.now + Duration::from_millis(number(args, "ms", 0));
+                cluster.pass(Duration::from_millis(number(args, "ms", 0)));
                 nodes(args)?.into_iter().for_each(|node| cluster.tick(node));
+            }
+            // clock NODE ... gains=PERCENT: their clocks gain so much on what passes here
+            "clock" => {
+                let gains = number(args, "gains", 0);
+                for node in nodes(args)? {
+                    cluster.nodes.get_mut(&node).ok_or("there is no such node")?.gains_percent = gains;
+                }
             }
             // run MS: time passes everywhere, and everything is done that follows
             "run" => {
@@ -285,6 +310,16 @@ impl Script {
                     writeln!(output, "{node}: {}{diverged}{}", describe_health(&raft.health()), differing.concat())?;
                 }
             }
+            // lease [NODE ...]: for how long it may answer reads without asking, as what it has applied goes
+            "lease" => {
+                for node in asked {
+                    let lease = cluster.lease(node).map(|lease| lease.as_millis());
+                    let lease = lease.map_or("none".to_string(), |ms| {
+                        if ms > 1000 { "for ever".into() } else { format!("{ms} ms") }
+                    });
+                    writeln!(output, "{node}: {lease}")?;
+                }
+            }
             "room" => {
                 for node in asked {
                     let Some(raft) = cluster.raft(node) else { continue };
@@ -380,6 +415,14 @@ scripts! {
     formation_alone
     formation_stale
     formation_wiped
+    lease
+    lease_alone
+    lease_clocks
+    lease_ends
+    lease_new_leader
+    lease_promise
+    lease_restart
+    lease_settings
     memory_restart
     memory_slow_follower
     reads

@@ -28,6 +28,10 @@ pub const ENVELOPE_OPERATIONS_MAX: usize = 16 * 1024;
 /// Longest data of one log entry: a command with the largest key and value, and room for the envelope.
 pub const ENTRY_DATA_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 4 * 1024;
 
+/// The longest promise that a node gives: to help nobody but its leader to lead. A node that has started keeps one of
+/// this length, since it may have given one before: so long it neither votes nor stands. Half a second: a few
+/// heartbeats' worth, and about what an election takes anyway.
+pub const PROMISE_MAX: Duration = Duration::from_millis(500);
 /// Most members of a cluster: what the scenarios and quorums are tested with. Reached: the start is refused.
 pub const CLUSTER_MEMBERS_MAX: usize = 7;
 
@@ -134,6 +138,15 @@ pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(150);
 pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(300);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
+/// What clocks of a cluster may differ in rate, in percent: the slowest counts at least this much less than the
+/// fastest. Crystals differ by a thousandth of that; but a clock that is being set right in small steps may be made to
+/// run 8 % faster or slower.
+pub const LEASE_DRIFT_PERCENT: u32 = 10;
+/// The promise that a leader asks for is this part of the shortest election timeout, in percent, and never longer than
+/// [`PROMISE_MAX`]: it has run out when the first follower misses the leader.
+pub const LEASE_PROMISE_PERCENT: u32 = 80;
+/// Rounds of heartbeats whose time of sending a leader remembers. Reached: an answer to an older one makes no lease.
+pub const LEASE_ROUNDS_MAX: usize = 32;
 /// Bytes of entries in flight to one follower. Reached: nothing more is sent to it until it acknowledges.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Append messages in flight to one follower.

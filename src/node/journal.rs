@@ -186,7 +186,11 @@ mod tests {
         let mut answering = |rig: &mut Rig, peers: &[u32]| {
             rig.now = rig.now + Duration::from_secs(1);
             for peer in peers {
-                rig.receive(*peer, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty });
+                rig.receive(
+                    *peer,
+                    2,
+                    Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty, promise_ms: 0 },
+                );
             }
             rig.turn(ReplicaEvent::Tick);
             journal.silences(rig.now, &rig.replica)

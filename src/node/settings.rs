@@ -50,6 +50,9 @@ pub struct Tuning {
     pub election_timeout_min: Duration,
     pub election_timeout_max: Duration,
     pub heartbeat: Duration,
+    /// Reads by leader lease; `None`: this node neither asks for promises nor gives any, and every read asks a
+    /// majority.
+    pub leases: Option<Leases>,
     pub request_timeout: Duration,
     pub persist_stall: Duration,
     /// How long a pass of the scrub over the whole log takes; `None`: only urgent ones (`scrubbing`).
@@ -61,12 +64,36 @@ pub struct Tuning {
     pub uncommitted_bytes_max: usize,
 }
 
+/// How leader leases are made. They are safe whatever the nodes' settings are, as long as the drift bound is true.
+#[derive(Clone, Copy, Debug)]
+pub struct Leases {
+    /// What is asked for and granted; `None`: what suits the election timeout.
+    pub promise: Option<Duration>,
+    /// By how much the rates of the cluster's clocks may differ.
+    pub drift_percent: u32,
+}
+
+impl Default for Leases {
+    fn default() -> Leases {
+        Leases { promise: None, drift_percent: bounds::LEASE_DRIFT_PERCENT }
+    }
+}
+
+impl Leases {
+    /// The promise for nodes that miss their leader after `election_timeout_min` at the earliest.
+    pub fn promise(&self, election_timeout_min: Duration) -> Duration {
+        let suits = election_timeout_min * bounds::LEASE_PROMISE_PERCENT / 100;
+        self.promise.unwrap_or(suits).min(bounds::PROMISE_MAX)
+    }
+}
+
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
             election_timeout_min: bounds::ELECTION_TIMEOUT_MIN,
             election_timeout_max: bounds::ELECTION_TIMEOUT_MAX,
             heartbeat: bounds::HEARTBEAT_INTERVAL,
+            leases: Some(Leases::default()),
             request_timeout: bounds::REQUEST_TIMEOUT,
             persist_stall: bounds::PERSIST_STALL,
             scrub_interval: Some(bounds::SCRUB_INTERVAL),
@@ -97,6 +124,11 @@ impl Tuning {
             election_timeout_min: self.election_timeout_min,
             election_timeout_max: self.election_timeout_max,
             heartbeat: self.heartbeat,
+            lease: self.leases.map(|leases| raft::LeaseConfig {
+                promise: leases.promise(self.election_timeout_min),
+                drift_percent: leases.drift_percent,
+            }),
+            promise_max: bounds::PROMISE_MAX,
             persist_stall: self.persist_stall,
             append_bytes_max: bounds::APPEND_BYTES_MAX,
             window_bytes_max: bounds::WINDOW_BYTES_MAX,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::replica::{Effects, FromDisk, Replica, ReplicaConfig, ReplicaEvent};
 use super::settings::Tuning;
 use crate::api::Request;
+use crate::base::limits::PROMISE_MAX;
 use crate::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
     PersistSeq, Role, Term,
@@ -119,7 +120,8 @@ impl Rig {
 
     /// It is elected in term 2 by `voters`, each suspect or not. The effects of the last vote.
     pub fn win<const N: usize>(&mut self, voters: [(u32, bool); N]) -> Effects {
-        self.now = self.now + Duration::from_millis(400);
+        // What it may have promised before its start has run out, and its patience too.
+        self.now = self.now + PROMISE_MAX + Duration::from_millis(400);
         self.turn(ReplicaEvent::Tick);
         let (granted, log_is_empty) = (true, false);
         for (voter, suspect) in voters {
@@ -134,7 +136,11 @@ impl Rig {
 
     /// A leader of term 2 that is not this node.
     pub fn follow(&mut self) {
-        self.receive(2, 2, Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default() });
+        self.receive(
+            2,
+            2,
+            Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default(), promise_ms: 0 },
+        );
         assert_eq!(self.replica.view().leader, Some(node(2)));
     }
 }

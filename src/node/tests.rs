@@ -187,7 +187,7 @@ fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
         let request = FromNet::Request { origin, request, forward: true };
         rig.replica.on_event(rig.now, ReplicaEvent::FromNet(request), &mut effects);
     }
-    let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default() };
+    let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default(), promise_ms: 0 };
     let message = Message { from: node(3), to: node(1), instance: instance(3), term: Term(5), body };
     rig.replica.on_event(rig.now, ReplicaEvent::FromNet(FromNet::Raft { message }), &mut effects);
     rig.replica.end_turn(rig.now, &mut effects);
@@ -249,12 +249,12 @@ fn a_leader_without_room_refuses_what_grows_and_at_last_everything_and_says_whos
 
     // Two full followers of four leave a majority; three do not.
     for (follower, refused) in [(3, false), (5, false), (4, true)] {
-        rig.receive(follower, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low });
+        rig.receive(follower, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low, promise_ms: 0 });
         let refusal = refusal(&rig.ask(put()));
         assert_eq!(refusal.is_some(), refused, "node {follower}: {refusal:?}");
         assert!(refusal.is_none_or(|why| why.starts_with("the disks of nodes 3, 4, 5 are nearly full")));
     }
-    rig.receive(5, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty });
+    rig.receive(5, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty, promise_ms: 0 });
     assert_eq!(refusal(&rig.ask(put())), None);
 }
 
@@ -263,7 +263,7 @@ fn a_peer_that_is_gone_was_short_of_room_and_one_that_is_there_is() {
     let mut rig = Rig::start(0);
     rig.lead();
     rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(3) }));
-    rig.receive(3, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low });
+    rig.receive(3, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Low, promise_ms: 0 });
     assert_eq!(rig.replica.problems(rig.now), ["the disk of node 3 is nearly full (its own status says why)"]);
     rig.turn(ReplicaEvent::FromNet(FromNet::LinkDown { peer: node(3), why: "refused".to_string() }));
     assert_eq!(rig.replica.problems(rig.now), ["the disk of node 3 was nearly full when it was heard last"]);
@@ -317,14 +317,18 @@ fn reads_that_wait_for_room_for_the_first_entry_of_a_term_say_so() {
     rig.win([(2, false), (3, false)]);
     assert!(replies(&rig.ask(get())).is_empty(), "nobody has said yet that its disk is full");
     for peer in 2..=4 {
-        rig.receive(peer, 2, Body::HeartbeatReply { round: 1, digest: None, space: Space::Exhausted });
+        rig.receive(peer, 2, Body::HeartbeatReply { round: 1, digest: None, space: Space::Exhausted, promise_ms: 0 });
     }
     let cause = "the first log entry of node 1's term 2 is on no majority's disks for want of room on nodes 2, 3 and 4";
     assert!(rig.replica.problems(rig.now).iter().any(|problem| problem.starts_with(cause)));
     let refused = rig.ask(get());
     rig.now = rig.now + Duration::from_secs(5);
     (2..=4).for_each(|peer| {
-        let _ = rig.receive(peer, 2, Body::HeartbeatReply { round: 1, digest: None, space: Space::Exhausted });
+        let _ = rig.receive(
+            peer,
+            2,
+            Body::HeartbeatReply { round: 1, digest: None, space: Space::Exhausted, promise_ms: 0 },
+        );
     });
     let expired = rig.turn(ReplicaEvent::Tick);
     for (effects, expected) in [(refused, ErrorCode::NoSpace), (expired, ErrorCode::Timeout)] {
@@ -418,7 +422,7 @@ fn a_peer_that_answers_nothing_is_silent_to_its_leader_though_the_link_is_up() {
     rig.lead();
     (2..=5).for_each(|peer| drop(rig.turn(ReplicaEvent::FromNet(FromNet::LinkUp { peer: node(peer) }))));
     rig.now = rig.now + Duration::from_secs(4);
-    rig.receive(2, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty });
+    rig.receive(2, 2, Body::HeartbeatReply { round: 0, digest: None, space: Space::Plenty, promise_ms: 0 });
     let peers = status(&mut rig).peers;
     let silent: Vec<&str> = peers.iter().map(|peer| peer.down_because.as_str()).collect();
     assert_eq!(silent, ["", "silent for 4.0 s", "silent for 4.0 s", "silent for 4.0 s"]);

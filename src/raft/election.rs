@@ -100,7 +100,7 @@ impl Raft {
 
     /// Campaigns when the election timeout has passed without a leader or a result.
     pub(super) fn maybe_campaign(&mut self, now: Moment, out: &mut Outputs) {
-        if now < self.election_deadline {
+        if now < self.election_deadline || self.has_promised(now) {
             return;
         }
         if matches!(self.state, State::Candidate(_)) && !self.durability.covers(LogIndex::ZERO, self.hard_state) {
@@ -260,6 +260,7 @@ impl Raft {
             && !self.membership.is_uncounted()
             && self.may_vote()
             && !self.hears_leader(now)
+            && !self.has_promised(now)
             && (self.log.is_covered_by(last_index, last_term) || removed(Guard::VoteForShorterLog));
         let (log_is_empty, suspect) = (self.log.is_empty(), self.repair.is_suspect());
         let body = Body::PreVoteReply { proposed, granted, log_is_empty, suspect };
@@ -289,14 +290,14 @@ impl Raft {
             return;
         }
         if term > self.hard_state.term {
-            if self.hears_leader(now) && !asked.transfer {
+            if (self.hears_leader(now) || self.has_promised(now)) && !asked.transfer {
                 return; // not even the term is taken: it would depose the leader
             }
             self.become_follower(now, term, None, format!("node {from} campaigns in term {term}"), out);
         }
         let (log_is_empty, suspect) = (self.log.is_empty(), self.repair.is_suspect());
         let stamp = self.stamp();
-        if !self.grants(&asked) {
+        if !self.grants(now, &asked) {
             return out.send.push(stamp.message(from, Body::VoteReply { granted: false, log_is_empty, suspect }));
         }
         self.hard_state.vote = Some(from);
@@ -306,8 +307,9 @@ impl Raft {
         self.send_when_durable(now, LogIndex::ZERO, reply, out);
     }
 
-    fn grants(&self, asked: &Asked) -> bool {
+    fn grants(&self, now: Moment, asked: &Asked) -> bool {
         asked.term == self.hard_state.term
+            && (!self.has_promised(now) || asked.transfer)
             && !self.membership.is_uncounted()
             && self.may_vote()
             && self.leader.is_none()

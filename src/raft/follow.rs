@@ -59,6 +59,7 @@ impl Raft {
         from: NodeId,
         (commit, round): (LogIndex, u64),
         check: Check,
+        promise_ms: u32,
         out: &mut Outputs,
     ) {
         if !self.follow_leader(now, from, out) {
@@ -69,7 +70,9 @@ impl Raft {
         let shown = if removed(Guard::HeartbeatCommitUnverified) { self.log.last_index() } else { self.verified };
         self.commit = self.commit.max(commit.min(shown));
         let digest = self.on_check(check);
-        out.send.push(self.stamp().message(from, Body::HeartbeatReply { round, digest, space: self.space }));
+        let promise_ms = self.promise(now, promise_ms);
+        let body = Body::HeartbeatReply { round, digest, space: self.space, promise_ms };
+        out.send.push(self.stamp().message(from, body));
     }
 
     pub(super) fn on_append(&mut self, now: Moment, from: NodeId, append: Append, out: &mut Outputs) {

@@ -2,8 +2,8 @@
 //!
 //! A violation is a programmer's error: the node stops, since going on could make two histories out of one.
 
-use super::{Raft, State};
-use crate::base::{HardState, LogIndex, NodeId, Role, Term};
+use super::{Body, Input, Message, Raft, State};
+use crate::base::{HardState, LogIndex, Moment, NodeId, Role, Term};
 use crate::guard::asserting;
 
 /// What a step is compared with.
@@ -15,10 +15,14 @@ pub(super) struct Witness {
     commit_term: Option<Term>,
     delivered: LogIndex,
     last_index: LogIndex,
+    role: Role,
+    promised_until: Moment,
+    /// The step is a vote request that the leader itself is behind.
+    is_transfer: bool,
 }
 
 impl Witness {
-    pub fn of(raft: &Raft) -> Witness {
+    pub fn of(raft: &Raft, input: &Input) -> Witness {
         Witness {
             hard_state: raft.hard_state,
             leader: raft.leader,
@@ -27,6 +31,9 @@ impl Witness {
             commit_term: raft.log.term(raft.commit),
             delivered: raft.delivery.delivered,
             last_index: raft.log.last_index(),
+            role: raft.role(),
+            promised_until: raft.promised_until,
+            is_transfer: matches!(input, Input::Message(Message { body: Body::Vote { transfer: true, .. }, .. })),
         }
     }
 }
@@ -84,7 +91,8 @@ fn check_log(raft: &Raft) {
 }
 
 /// Between two states, one step apart.
-pub(super) fn check_step(before: &Witness, raft: &Raft) {
+pub(super) fn check_step(now: Moment, before: &Witness, raft: &Raft) {
+    check_promise(now, before, raft);
     let after = raft.hard_state;
     assert_eq!(raft.durability.queued_hard_state(), after, "a term or vote is not on its way to the disk");
     assert!(after.term >= before.hard_state.term, "the term went back");
@@ -105,5 +113,22 @@ pub(super) fn check_step(before: &Witness, raft: &Raft) {
     {
         let own = raft.log.matches(raft.commit, after.term);
         assert!(own, "a leader committed entry {} of an earlier term by counting", raft.commit);
+    }
+}
+
+/// Who has promised to help nobody to lead does not, and a lease is no longer than what a promise can be.
+fn check_promise(now: Moment, before: &Witness, raft: &Raft) {
+    assert!(raft.promised_until >= before.promised_until, "a promise was taken back");
+    if now < before.promised_until && !before.is_transfer {
+        let (voted, had_voted) = (raft.hard_state.vote, before.hard_state.vote);
+        let same_vote = voted == had_voted && raft.hard_state.term == before.hard_state.term;
+        assert!(voted.is_none() || same_vote, "it voted for {voted:?} inside its promise");
+        let campaigns = matches!(raft.role(), Role::PreCandidate) && raft.role() != before.role;
+        assert!(!campaigns, "it stood for election inside its promise");
+    }
+    if !raft.membership.is_alone()
+        && let Some(until) = raft.lease_until(LogIndex(u64::MAX))
+    {
+        assert!(until <= now + raft.config.promise_max, "a lease until {until:?} is longer than any promise");
     }
 }

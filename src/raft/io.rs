@@ -22,11 +22,14 @@
 //! 2. `Persisted { seq }` acknowledges `seq` and all before it. It names no log index: an index can be
 //!    overwritten while its old fsync is in flight.
 //! 3. A persist's first entry may have an index at or below what was persisted before: it then replaces
-//!    everything from there on. `cut_from` comes before the entries: what is there and behind it is not asked for any more.
+//!    everything from there on. `cut_from` comes before the entries: what is there and behind it is not asked for any
+//!    more.
 //! 4. `committed` is in order and without gaps. It may run ahead of the local fsync: a majority holds it.
 //! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
-//! 6. `now` never goes back. `Tick` comes at least every `Config::heartbeat / 2` or so; nothing is timed otherwise.
-//!    While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded number of bytes.
+//! 6. `now` never goes back. It is sampled after an input has been taken from where it was, and before what comes of it
+//!    leaves: promises and leases count from it (`lease`). `Tick` comes at least every `Config::heartbeat / 2` or so;
+//!    nothing is timed otherwise. While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded
+//!    number of bytes.
 //! 7. `Damaged` comes once the mark of a suspect directory is durable; only `cleared` removes that. `Space` comes with
 //!    each change of the room that the disk has.
 
@@ -35,7 +38,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Message;
+use super::{LeaseConfig, Message};
 use crate::base::{Entry, HardState, InstanceId, LogIndex, Members, NodeId, PersistSeq, Role, Space, Term};
 
 /// What a node is told at start. Durations and bounds are settings; they may differ between nodes.
@@ -49,6 +52,11 @@ pub struct Config {
     pub election_timeout_min: Duration,
     pub election_timeout_max: Duration,
     pub heartbeat: Duration,
+    /// Leader leases; `None`: it neither asks for promises nor gives any.
+    pub lease: Option<LeaseConfig>,
+    /// The longest promise that any node of the cluster may ever have given: `limits::PROMISE_MAX`, and less in tests
+    /// alone. No setting: a start must know it, whatever the settings were before.
+    pub promise_max: Duration,
     /// Steps down when its own disk has not acknowledged the oldest persist for this long.
     pub persist_stall: Duration,
     pub append_bytes_max: usize,

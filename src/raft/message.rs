@@ -69,18 +69,22 @@ pub enum Body {
         suspect: bool,
     },
     /// Goes ahead of queued data. `commit` is at most what the leader knows to match at the receiver.
-    /// `check` compares the states of the nodes.
+    /// `check` compares the states of the nodes. `promise_ms`: for so long nobody is to be helped to lead; 0: as
+    /// before.
     Heartbeat {
         commit: LogIndex,
         round: u64,
         check: Check,
+        promise_ms: u32,
     },
     /// `digest`: of the state behind the entry that was asked about, if it is known here. `space`: of the sender's
     /// disk.
+    /// `promise_ms`: what was granted of the promise that the heartbeat of `round` asked for.
     HeartbeatReply {
         round: u64,
         digest: Option<StateDigest>,
         space: Space,
+        promise_ms: u32,
     },
     /// "My disk has lost these; do you have them?" Changes nothing at the receiver.
     Refill {

@@ -25,11 +25,11 @@
 //! # Which file does what
 //!
 //! `election.rs` makes leaders, and says who may; `replication.rs` is the leader's side of the log, `follow.rs` the
-//! follower's, `reads.rs` the linearizable reads, `commit.rs` what is committed and how it is handed out,
-//! `repair.rs` what becomes of a node whose disk has lost something, `room.rs` of one whose disk is full,
-//! `agreement.rs` whether all nodes have the same state. They work on `log.rs` (terms and entries), `durability.rs`
-//! (what the disk holds), `progress.rs` (what a leader knows of a peer), `membership.rs` (whose word counts) and
-//! `quorum.rs` (what a majority is). `invariants.rs` watches all of it after every step in debug builds.
+//! follower's, `reads.rs` the linearizable reads, `lease.rs` those that ask nobody, `commit.rs` what is committed and
+//! how it is handed out, `repair.rs` what becomes of a node whose disk has lost something, `room.rs` of one whose disk
+//! is full, `agreement.rs` whether all nodes have the same state. They work on `log.rs` (terms and entries),
+//! `durability.rs` (what the disk holds), `progress.rs` (what a leader knows of a peer), `membership.rs` (whose word
+//! counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of it after every step in debug builds.
 //!
 //! # Where it departs from the paper
 //!
@@ -46,9 +46,9 @@
 //! # What it does not do
 //!
 //! It does not know what the entries mean, except those that name members. It does not order the reads of one client
-//! behind its writes, resend proposals, or tell a client anything: the node does. There are no leader leases,
-//! snapshots, transfer of leadership or changes of membership yet; their places are the quorum function, `term_runs`
-//! and the `outgoing` and `learners` sets.
+//! behind its writes, resend proposals, or tell a client anything: the node does. There are no snapshots,
+//! transfer of leadership or changes of membership yet; their places are the quorum function, `term_runs` and the
+//! `outgoing` and `learners` sets.
 
 mod agreement;
 mod commit;
@@ -57,6 +57,7 @@ mod election;
 mod follow;
 mod invariants;
 pub mod io;
+mod lease;
 mod log;
 mod membership;
 pub mod message;
@@ -81,6 +82,7 @@ pub use io::{
     Config, Damage, Fetch, Input, LogTail, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, ReadId, ReadReady,
     Recovered, RoleChange, View,
 };
+pub use lease::LeaseConfig;
 use log::Log;
 use membership::Membership;
 pub use message::{Body, Message};
@@ -109,6 +111,8 @@ pub struct Raft {
     /// How far the current term's leader has shown this log to be equal to its own.
     verified: LogIndex,
     election_deadline: Moment,
+    /// Until then it helps nobody to lead: see `lease`.
+    promised_until: Moment,
     commit: LogIndex,
     delivery: Delivery,
     repair: Repair,
@@ -165,6 +169,7 @@ impl Raft {
             leader_heard_at: now,
             verified: LogIndex::ZERO,
             election_deadline: now,
+            promised_until: Moment::ZERO,
             commit: LogIndex::ZERO,
             delivery: Delivery::default(),
             repair,
@@ -174,6 +179,7 @@ impl Raft {
         if removed(Guard::RestartCommitsAll) {
             raft.commit = raft.log.last_index();
         }
+        raft.remember_promise(now);
         if !raft.membership.is_alone() {
             raft.reset_election_deadline(now);
         }
@@ -183,7 +189,7 @@ impl Raft {
 
     /// Takes one input at `now`, and appends to `out` what is to be done about it.
     pub fn step(&mut self, now: Moment, input: Input, out: &mut Outputs) {
-        let before = (cfg!(debug_assertions) && asserting()).then(|| invariants::Witness::of(self));
+        let before = (cfg!(debug_assertions) && asserting()).then(|| invariants::Witness::of(self, &input));
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Message(message) => self.on_message(now, message, out),
@@ -204,7 +210,7 @@ impl Raft {
         self.log.forget(self.settled(), self.config.log_memory_bytes_max);
         if let Some(before) = before {
             invariants::check(self);
-            invariants::check_step(&before, self);
+            invariants::check_step(now, &before, self);
         }
     }
 
@@ -291,7 +297,7 @@ impl Raft {
             }
             Body::Append { .. } | Body::Heartbeat { .. } if term < self.hard_state.term => {
                 // The term in it makes the sender step down, however this node came to be ahead.
-                let body = Body::HeartbeatReply { round: 0, digest: None, space: self.space };
+                let body = Body::HeartbeatReply { round: 0, digest: None, space: self.space, promise_ms: 0 };
                 out.send.push(self.stamp().message(from, body));
             }
             _ if term < self.hard_state.term => {}
@@ -302,7 +308,9 @@ impl Raft {
                 let append = follow::Append { prev_index, prev_term, entries, commit, round };
                 self.on_append(now, from, append, out)
             }
-            Body::Heartbeat { commit, round, check } => self.on_heartbeat(now, from, (commit, round), check, out),
+            Body::Heartbeat { commit, round, check, promise_ms } => {
+                self.on_heartbeat(now, from, (commit, round), check, promise_ms, out)
+            }
             Body::AppendAccepted { matched, round } => {
                 self.on_append_accepted(now, (from, instance), matched, round, out)
             }
@@ -310,8 +318,9 @@ impl Raft {
                 let rejected = replication::Rejected { prev_index, hint_index, hint_term, suspect };
                 self.on_append_rejected(now, (from, instance), rejected, round, out)
             }
-            Body::HeartbeatReply { round, digest, space } => {
-                self.on_heartbeat_reply(now, (from, instance), round, (digest, space), out)
+            Body::HeartbeatReply { round, digest, space, promise_ms } => {
+                let reply = replication::HeartbeatReply { round, digest, space, promise_ms };
+                self.on_heartbeat_reply(now, (from, instance), reply, out)
             }
             Body::PreVote { .. } | Body::Vote { .. } | Body::Refill { .. } | Body::Refilled { .. } => {}
         }

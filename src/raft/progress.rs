@@ -31,6 +31,8 @@ pub(super) struct Progress {
     pub heard_at: Option<Moment>,
     /// The latest read round that it has echoed in this term.
     pub round: u64,
+    /// Until then, on this node's clock, it helps nobody else to lead; `None`: it has promised nothing in this term.
+    pub promised_until: Option<Moment>,
     pub appended_at: Moment,
     /// Of its disk, as it said last.
     pub space: Space,
@@ -53,6 +55,7 @@ impl Progress {
             instance: None,
             heard_at: None,
             round: 0,
+            promised_until: None,
             appended_at: now,
             space: Space::Plenty,
             in_flight: VecDeque::new(),

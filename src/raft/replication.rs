@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::election::{Ballot, Won};
+use super::lease::Rounds;
 use super::log::{Log, cut};
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
@@ -29,6 +30,7 @@ pub(super) struct Leading {
     /// The latest read round.
     pub round: u64,
     pub reads: Reads,
+    pub lease_rounds: Rounds,
     /// Entries of this term up to here are committed and durable; `unsettled_bytes` is the cost of those behind it.
     settled: LogIndex,
     unsettled_bytes: usize,
@@ -67,6 +69,14 @@ pub(super) struct Rejected {
     pub hint_index: LogIndex,
     pub hint_term: Term,
     pub suspect: bool,
+}
+
+/// The body of an answer to a heartbeat.
+pub(super) struct HeartbeatReply {
+    pub round: u64,
+    pub digest: Option<StateDigest>,
+    pub space: Space,
+    pub promise_ms: u32,
 }
 
 impl Raft {
@@ -121,6 +131,7 @@ impl Raft {
             heartbeat_due: now + self.config.heartbeat,
             round: 0,
             reads: Reads::new(),
+            lease_rounds: Rounds::default(),
             settled: first_index.prev(),
             unsettled_bytes: 0,
         });
@@ -193,6 +204,7 @@ impl Raft {
         if heartbeat_is_due {
             leading.heartbeat_due = now + self.config.heartbeat;
             self.next_check();
+            self.open_lease_round(now);
             self.send_heartbeats(out);
         }
         for peer in self.membership.peers() {
@@ -224,9 +236,11 @@ impl Raft {
 
     pub(super) fn send_heartbeats(&mut self, out: &mut Outputs) {
         let (stamp, check) = (self.stamp(), self.check());
+        let promise_ms = self.config.lease.map_or(0, |lease| lease.promise_ms());
         let State::Leader(leading) = &self.state else { return };
         for (peer, progress) in &leading.peers {
-            let body = Body::Heartbeat { commit: self.commit.min(progress.matched), round: leading.round, check };
+            let (commit, round) = (self.commit.min(progress.matched), leading.round);
+            let body = Body::Heartbeat { commit, round, check, promise_ms };
             out.send.push(stamp.message(*peer, body));
         }
     }
@@ -378,15 +392,16 @@ impl Raft {
         &mut self,
         now: Moment,
         peer: (NodeId, InstanceId),
-        round: u64,
-        (digest, space): (Option<StateDigest>, Space),
+        reply: HeartbeatReply,
         out: &mut Outputs,
     ) {
+        let HeartbeatReply { round, digest, space, promise_ms } = reply;
         let Some(progress) = self.note_heard(now, peer, round) else { return };
         progress.space = space;
         if let Mode::Probe { sent } = &mut progress.mode {
             *sent = false; // the probe, or its answer, may have been lost
         }
+        self.on_promised(now, peer.0, round, promise_ms);
         if let Some(digest) = digest
             && !self.membership.is_stranger(peer.0, peer.1)
         {

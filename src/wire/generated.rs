@@ -496,6 +496,9 @@ pub struct Heartbeat {
     /// What a majority agrees on.
     #[prost(message, optional, tag = "4")]
     pub agreed: ::core::option::Option<StateDigest>,
+    /// For so long nobody else is to be helped to lead; 0: nothing is asked.
+    #[prost(uint32, tag = "5")]
+    pub promise_ms: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatReply {
@@ -507,6 +510,9 @@ pub struct HeartbeatReply {
     /// The room on the sender's disk: 0: plenty; 1: low, only a reserve is left; 2: none.
     #[prost(uint32, tag = "3")]
     pub space: u32,
+    /// What is granted of the promise that the heartbeat of this round asked for; 0: nothing.
+    #[prost(uint32, tag = "4")]
+    pub promise_ms: u32,
 }
 /// Of the key-value state behind an entry; equal on all nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -13,7 +13,8 @@ use super::generated::{self as proto, consensus::Body as ProtoBody, peer_frame::
 use super::{client, convert, walk};
 use crate::api::{Reply, Request};
 use crate::base::limits::{
-    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REFILL_ENTRIES_MAX,
+    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, PROMISE_MAX,
+    REFILL_ENTRIES_MAX,
 };
 use crate::base::{ClusterId, Entry, EntryKind, InstanceId, LogIndex, NodeId, Space, Term};
 use crate::guard::{Guard, removed};
@@ -256,17 +257,17 @@ fn body_to_proto(body: &Body) -> ProtoBody {
                 suspect,
             })
         }
-        Body::Heartbeat { commit, round, check } => ProtoBody::Heartbeat(proto::Heartbeat {
+        Body::Heartbeat { commit, round, check, promise_ms } => ProtoBody::Heartbeat(proto::Heartbeat {
             commit: commit.0,
             round,
             asked_index: check.asked.0,
             agreed: check.agreed.map(digest_to_proto),
+            promise_ms,
         }),
-        Body::HeartbeatReply { round, digest, space } => ProtoBody::HeartbeatReply(proto::HeartbeatReply {
-            round,
-            digest: digest.map(digest_to_proto),
-            space: space as u32,
-        }),
+        Body::HeartbeatReply { round, digest, space, promise_ms } => {
+            let (digest, space) = (digest.map(digest_to_proto), space as u32);
+            ProtoBody::HeartbeatReply(proto::HeartbeatReply { round, digest, space, promise_ms })
+        }
         Body::Refill { ref wanted, nonce } => {
             let wanted = wanted.iter().map(|id| proto::EntryId { index: id.index.0, term: id.term.0 });
             ProtoBody::Refill(proto::Refill { wanted: wanted.collect(), nonce })
@@ -297,6 +298,15 @@ fn term(number: u64) -> Result<Term, BadFrame> {
 
 fn round(number: u64) -> Result<u64, BadFrame> {
     convert::counter("round", number)
+}
+
+/// No node asks for a longer one, or grants it.
+fn promise(milliseconds: u32) -> Result<u32, BadFrame> {
+    let longest = PROMISE_MAX.as_millis();
+    if u128::from(milliseconds) > longest {
+        return Err(BadFrame::new(format!("a promise of {milliseconds} ms, the limit is {longest}")));
+    }
+    Ok(milliseconds)
 }
 
 fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
@@ -330,11 +340,13 @@ fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
             commit: index(m.commit)?,
             round: round(m.round)?,
             check: Check { asked: index(m.asked_index)?, agreed: m.agreed.map(digest_from_proto).transpose()? },
+            promise_ms: promise(m.promise_ms)?,
         },
         ProtoBody::HeartbeatReply(m) => Body::HeartbeatReply {
             round: round(m.round)?,
             digest: m.digest.map(digest_from_proto).transpose()?,
             space: space_from_proto(m.space)?,
+            promise_ms: promise(m.promise_ms)?,
         },
         ProtoBody::Refill(m) => Body::Refill {
             wanted: m.wanted.into_iter().map(|id| entry_id(id.index, id.term)).collect::<Result<_, _>>()?,
@@ -461,7 +473,8 @@ mod tests {
 
     #[test]
     fn a_message_for_another_node_or_from_another_is_refused() {
-        let frame = encoded(&message(Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty }));
+        let frame =
+            encoded(&message(Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty, promise_ms: 0 }));
         assert!(decode_peer(frame.clone(), FROM, TO, INSTANCE).is_ok());
         let other = testing::node(9);
         assert!(decode_peer(frame.clone(), other, TO, INSTANCE).is_err());
@@ -484,12 +497,24 @@ mod tests {
         for frame in [
             append(too_high, &[]),
             append(u64::MAX, &[0]),
-            message(Body::Heartbeat { commit: LogIndex(u64::MAX), round: 1, check: Check::default() }),
-            message(Body::HeartbeatReply { round: too_high, digest: None, space: Space::Plenty }),
+            message(Body::Heartbeat { commit: LogIndex(u64::MAX), round: 1, check: Check::default(), promise_ms: 0 }),
+            message(Body::HeartbeatReply { round: too_high, digest: None, space: Space::Plenty, promise_ms: 0 }),
             message(Body::Vote { last_index: LogIndex(1), last_term: Term(too_high), transfer: false }),
             PeerFrame::Forward { id: 1, term: Term(too_high), request: Request::Status },
         ] {
             assert!(decoded(encoded(&frame)).is_err(), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn a_promise_that_is_longer_than_any_is_refused() {
+        let (commit, check, space) = (LogIndex(1), Check::default(), Space::Plenty);
+        let longest = PROMISE_MAX.as_millis() as u32;
+        for (promise_ms, taken) in [(longest, true), (longest + 1, false), (u32::MAX, false)] {
+            let asked = message(Body::Heartbeat { commit, round: 1, check, promise_ms });
+            let granted = message(Body::HeartbeatReply { round: 1, digest: None, space, promise_ms });
+            assert_eq!(decoded(encoded(&asked)).is_ok(), taken, "{promise_ms}");
+            assert_eq!(decoded(encoded(&granted)).is_ok(), taken, "{promise_ms}");
         }
     }
 

@@ -219,11 +219,17 @@ fn body(random: &mut Random) -> Body {
             round: number(random),
             suspect: flag(random),
         },
-        7 => Body::Heartbeat { commit: index(random), round: number(random), check: check(random) },
+        7 => Body::Heartbeat {
+            commit: index(random),
+            round: number(random),
+            check: check(random),
+            promise_ms: random.below(501) as u32,
+        },
         8 => Body::HeartbeatReply {
             round: number(random),
             digest: maybe(random, digest),
             space: [Space::Plenty, Space::Low, Space::Exhausted][random.below(3) as usize],
+            promise_ms: random.below(501) as u32,
         },
         9 => Body::Refill { wanted: several(random, entry_id), nonce: random.next() },
         _ => Body::Refilled {

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use raftkv::base::limits::PROMISE_MAX;
 use raftkv::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Role, Space, Term,
 };
 use raftkv::raft::{
-    Absence, Body, Config, Damage, EntryId, Fetch, Health, Input, LogTail, Message, MissingEntry, Outputs, Persist,
-    Raft, ReadId, Recovered, StateDigest,
+    Absence, Body, Config, Damage, EntryId, Fetch, Health, Input, LeaseConfig, LogTail, Message, MissingEntry, Outputs,
+    Persist, Raft, ReadId, Recovered, StateDigest,
 };
 
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub window_messages_max: usize,
     pub log_memory_bytes_max: usize,
     pub uncommitted_bytes_max: usize,
+    /// Of all nodes, until told otherwise; none: no node promises anything, nor waits at its start.
+    pub lease: Option<LeaseConfig>,
     pub seed: u64,
 }
 
@@ -39,6 +42,7 @@ impl Default for Settings {
             window_messages_max: 16,
             log_memory_bytes_max: 100_000,
             uncommitted_bytes_max: 100_000,
+            lease: None,
             seed: 1,
         }
     }
@@ -62,6 +66,11 @@ pub struct Node {
     pub applied: Vec<Entry>,
     /// Of its state machine, in which a bit may flip.
     pub digest: u64,
+    /// Its setting from its next start on, where it is not that of all.
+    pub own_lease: Option<Option<LeaseConfig>>,
+    /// How far its clock is ahead of that of the test, and how much it gains on it, in percent.
+    pub ahead: Duration,
+    pub gains_percent: u32,
 }
 
 #[derive(Clone, Default)]
@@ -170,6 +179,9 @@ impl Cluster {
             log: Vec::new(),
             applied: Vec::new(),
             digest: 0,
+            own_lease: None,
+            ahead: Duration::ZERO,
+            gains_percent: 0,
         }
     }
 
@@ -198,6 +210,8 @@ impl Cluster {
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
             heartbeat: Duration::from_millis(50),
+            lease: state.own_lease.unwrap_or(settings.lease),
+            promise_max: if settings.lease.is_some() { PROMISE_MAX } else { Duration::ZERO },
             persist_stall: Duration::from_secs(2),
             append_bytes_max: settings.append_bytes_max,
             window_bytes_max: settings.window_bytes_max,
@@ -209,7 +223,28 @@ impl Cluster {
         state.starts += 1;
         let recovered = recover(&state.disk, settings.log_memory_bytes_max);
         state.log = state.disk.log.clone();
-        state.raft = Some(Raft::new(config, recovered, self.now));
+        state.raft = Some(Raft::new(config, recovered, self.now + state.ahead));
+    }
+
+    /// Time passes: everywhere, and on every clock as that goes.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        for node in self.nodes.values_mut() {
+            node.ahead += time * node.gains_percent / 100;
+        }
+    }
+
+    /// What a node's clock shows.
+    pub fn clock(&self, node: NodeId) -> Moment {
+        self.now + self.nodes[&node].ahead
+    }
+
+    /// For how long a node may answer reads without asking, from now on.
+    pub fn lease(&self, node: NodeId) -> Option<Duration> {
+        let applied = LogIndex(self.nodes[&node].applied.len() as u64);
+        let until = self.raft(node)?.lease_until(applied)?;
+        let now = self.clock(node);
+        (now < until).then(|| until.since(now))
     }
 
     /// Power is lost: what was not persisted is gone.
@@ -303,7 +338,7 @@ impl Cluster {
     }
 
     pub fn step(&mut self, node: NodeId, input: Input) {
-        let now = self.now;
+        let Some(now) = self.nodes.contains_key(&node).then(|| self.clock(node)) else { return };
         let Some(raft) = self.nodes.get_mut(&node).and_then(|state| state.raft.as_mut()) else { return };
         let mut out = Outputs::default();
         raft.step(now, input, &mut out);
@@ -437,6 +472,10 @@ impl Cluster {
         let log = &self.nodes[&node].log;
         let complete = log.len() >= self.committed.len() && log[..self.committed.len()] == self.committed[..];
         assert!(complete, "node {node} leads term {term} without an entry that is committed");
+        for other in self.up().into_iter().filter(|other| *other != node) {
+            let lease = self.lease(other);
+            assert!(lease.is_none(), "node {node} leads term {term}, and node {other} has a lease for {lease:?}");
+        }
     }
 
     fn check_committed(&mut self, node: NodeId, entry: Entry) {
@@ -487,7 +526,7 @@ impl Cluster {
     pub fn run(&mut self, time: Duration, hung: &BTreeSet<NodeId>) {
         let end = self.now + time;
         while self.now < end {
-            self.now = self.now + Duration::from_millis(10);
+            self.pass(Duration::from_millis(10));
             for node in self.up() {
                 self.tick(node);
             }
@@ -560,9 +599,13 @@ pub fn describe(message: &Message) -> String {
         Body::AppendRejected { prev_index, hint_index, hint_term, .. } => {
             format!("AppendRejected prev={prev_index} hint={hint_index}@{hint_term}")
         }
-        Body::Heartbeat { commit, round, .. } => format!("Heartbeat commit={commit} round={round}"),
-        Body::HeartbeatReply { round, space: Space::Plenty, .. } => format!("HeartbeatReply round={round}"),
-        Body::HeartbeatReply { round, space, .. } => format!("HeartbeatReply round={round} space={space:?}"),
+        Body::Heartbeat { commit, round, promise_ms, .. } => {
+            format!("Heartbeat commit={commit} round={round}{}", promise(*promise_ms))
+        }
+        Body::HeartbeatReply { round, space, promise_ms, .. } => {
+            let space = if *space == Space::Plenty { String::new() } else { format!(" space={space:?}") };
+            format!("HeartbeatReply round={round}{space}{}", promise(*promise_ms))
+        }
         Body::Refill { wanted, .. } => format!("Refill [{}]", list(wanted, describe_id)),
         Body::Refilled { entries, absent, barrier } => {
             let absent = list(absent, |(id, absence)| match absence {
@@ -596,6 +639,10 @@ fn describe_id(id: &EntryId) -> String {
 
 fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
     items.iter().map(describe).collect::<Vec<_>>().join(", ")
+}
+
+fn promise(milliseconds: u32) -> String {
+    if milliseconds == 0 { String::new() } else { format!(" promise={milliseconds}") }
 }
 
 fn doubt(suspect: bool) -> &'static str {

@@ -69,7 +69,12 @@ fn the_highest_term_is_not_taken_and_nothing_overflows() {
         give(&mut cluster, message(3, 1, term, vote));
         give(
             &mut cluster,
-            message(3, 1, term, Body::HeartbeatReply { round: u64::MAX, digest: None, space: Space::Plenty }),
+            message(
+                3,
+                1,
+                term,
+                Body::HeartbeatReply { round: u64::MAX, digest: None, space: Space::Plenty, promise_ms: 0 },
+            ),
         );
         give(&mut cluster, message(3, 2, term, append((0, 0), vec![], u64::MAX)));
         assert_eq!(state(&cluster, id(1)).0, Term(1));
@@ -86,11 +91,17 @@ fn a_commit_index_counts_only_as_far_as_this_leader_has_verified_the_log() {
         cluster.write_disk(id(node), Default::default(), log);
         cluster.start(id(node));
     }
-    give(&mut cluster, message(2, 3, 2, Body::Heartbeat { commit: LogIndex(3), round: 0, check: Check::default() }));
+    give(
+        &mut cluster,
+        message(2, 3, 2, Body::Heartbeat { commit: LogIndex(3), round: 0, check: Check::default(), promise_ms: 0 }),
+    );
     assert_eq!(state(&cluster, id(3)), (Term(2), LogIndex(3), LogIndex(0)));
     give(&mut cluster, message(2, 3, 2, append((1, 1), vec![], u64::MAX)));
     assert_eq!(state(&cluster, id(3)), (Term(2), LogIndex(3), LogIndex(1)));
-    give(&mut cluster, message(2, 3, 2, Body::Heartbeat { commit: LogIndex(3), round: 0, check: Check::default() }));
+    give(
+        &mut cluster,
+        message(2, 3, 2, Body::Heartbeat { commit: LogIndex(3), round: 0, check: Check::default(), promise_ms: 0 }),
+    );
     assert_eq!(state(&cluster, id(3)), (Term(2), LogIndex(3), LogIndex(1)));
 }
 
@@ -190,7 +201,10 @@ fn a_stranger_neither_votes_nor_counts() {
     give(&mut cluster, stranger(Body::AppendAccepted { matched: LogIndex(2), round: 0 }, 1));
     assert_eq!(state(&cluster, id(1)).2, LogIndex(1), "an acknowledgement from another directory counted");
     cluster.read(id(1), 1);
-    give(&mut cluster, stranger(Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty }, 1));
+    give(
+        &mut cluster,
+        stranger(Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty, promise_ms: 0 }, 1),
+    );
     assert!(!cluster.events.contains("read 1 at"), "an echo from another directory counted");
     let vote = Body::Vote { last_index: LogIndex(9), last_term: Term(9), transfer: true };
     give(&mut cluster, stranger(vote, 9));
@@ -225,10 +239,11 @@ fn noise(random: &mut Random) -> Message {
         2 => Body::Vote { last_index: a, last_term: b, transfer: yes },
         3 => Body::VoteReply { granted: false, log_is_empty: yes, suspect: !yes },
         4 => Body::AppendRejected { prev_index: a, hint_index: c, hint_term: b, round, suspect: yes },
-        5 => Body::Heartbeat { commit: a, round, check: Check { asked: c, agreed: None } },
+        5 => Body::Heartbeat { commit: a, round, check: Check { asked: c, agreed: None }, promise_ms: round as u32 },
         6 => {
             let space = if yes { Space::Plenty } else { Space::Exhausted };
-            Body::HeartbeatReply { round, digest: Some(StateDigest { index: a, digest: round }), space }
+            let digest = Some(StateDigest { index: a, digest: round });
+            Body::HeartbeatReply { round, digest, space, promise_ms: round as u32 }
         }
         7 => Body::Refill { wanted: vec![EntryId { index: a, term: b }; 3], nonce: round },
         8 => Body::Refilled {

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use raftkv::base::limits::LEASE_DRIFT_PERCENT;
 use raftkv::base::{Entry, LogIndex, NodeId, Random};
-use raftkv::raft::Input;
+use raftkv::raft::{Input, LeaseConfig};
 
 use crate::cluster::{Cluster, Disk, Settings, describe_health, describe_log, id};
 
@@ -37,8 +38,10 @@ impl Run {
     fn new(seed: u64, damage: Damage) -> Run {
         let mut random = Random::new(seed);
         let size = [1, 3, 3, 5, 7][random.below(5) as usize];
+        let mut leases = Random::new(!seed);
         let mut size_of = |low: u64, high: u64| (low + random.below(high - low)) as usize;
         let settings = Settings {
+            lease: lease(&mut leases),
             append_bytes_max: size_of(30, 300),
             window_bytes_max: size_of(100, 600),
             window_messages_max: size_of(1, 6),
@@ -46,15 +49,13 @@ impl Run {
             uncommitted_bytes_max: size_of(200, 2000),
             seed,
         };
-        Run {
-            cluster: Cluster::new(size, settings),
-            random,
-            size,
-            calls: 0,
-            wiped: damage == Damage::Some,
-            damage,
-            damaged: 0,
+        let mut cluster = Cluster::new(size, settings);
+        for node in cluster.nodes.values_mut() {
+            // No two clocks differ by more than the bound.
+            node.gains_percent = leases.below(u64::from(LEASE_DRIFT_PERCENT) + 1) as u32;
+            node.own_lease = (leases.below(3) == 0).then(|| lease(&mut leases));
         }
+        Run { cluster, random, size, calls: 0, wiped: damage == Damage::Some, damage, damaged: 0 }
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -111,7 +112,8 @@ impl Run {
     }
 
     fn pass_time(&mut self) {
-        self.cluster.now = self.cluster.now + Duration::from_millis(self.random.below(25));
+        let time = Duration::from_millis(self.random.below(25));
+        self.cluster.pass(time);
         for node in self.cluster.up() {
             if self.chance(80) {
                 self.cluster.tick(node);
@@ -253,6 +255,12 @@ impl Run {
         assert!(cluster.events.contains(&format!("read {} at", u64::MAX)), "a read is not answered");
         true
     }
+}
+
+/// The setting of one node, or of most.
+fn lease(random: &mut Random) -> Option<LeaseConfig> {
+    let promise = Duration::from_millis(20 + random.below(481));
+    (random.below(4) > 0).then_some(LeaseConfig { promise, drift_percent: LEASE_DRIFT_PERCENT })
 }
 
 /// A wiped directory before the cluster formed, or with too few others left, may rightly end everything.

@@ -13,7 +13,7 @@ fn quick() -> NetLimits {
 }
 
 pub(super) fn heartbeat(from: u32, to: u32, round: u64) -> Message {
-    let body = Body::Heartbeat { commit: LogIndex(1), round, check: Check::default() };
+    let body = Body::Heartbeat { commit: LogIndex(1), round, check: Check::default(), promise_ms: 0 };
     Message { from: node_id(from), to: node_id(to), instance: InstanceId(u128::from(from)), term: Term(1), body }
 }
 

@@ -1,8 +1,9 @@
-//! How a process begins: recovery by the production code, then the actors around what it found. What it finds is compared
-//! with what was durable.
+//! How a process begins: recovery by the production code, then the actors around what it found. What it finds is
+//! compared with what was durable.
 
 use std::sync::Arc;
 
+use raftkv::base::limits::PROMISE_MAX;
 use raftkv::base::{InstanceId, Member, Members, NodeId, Random};
 use raftkv::disk::{DataDir, OpenError, Opened, Pace, Wal, WalSettings, Wanted};
 use raftkv::net::NetLimits;
@@ -150,6 +151,8 @@ impl World {
             election_timeout_min: plan.election_timeout_min,
             election_timeout_max: plan.election_timeout_max,
             heartbeat: plan.heartbeat,
+            lease: None,
+            promise_max: PROMISE_MAX,
             persist_stall: plan.persist_stall,
             append_bytes_max: plan.append_bytes_max,
             window_bytes_max: plan.window_bytes_max,
