@@ -98,6 +98,12 @@ guards! {
     LeaseFromReceipt,
     /// 23. Clocks are taken to run at one rate.
     LeaseWithoutDrift,
+    /// 23. The clock is sampled before the request that it is to decide about is taken.
+    ClockBeforeRequest,
+    /// 23. The consensus thread samples the clock before it takes what it is to happen at that time.
+    ClockBeforeEvents,
+    /// 24. A node that leads no more takes its lease back only when that runs out.
+    LeaseKept,
     /// 24. A node that starts forgets what it promised.
     PromiseForgotten,
     /// 24. A promise to help nobody else to lead is not kept.

@@ -95,6 +95,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
             problems: Vec::new(),
             scrub: Default::default(),
             uptime: Duration::from_secs(61),
+            holds_lease: false,
         })),
     })
 }

@@ -151,6 +151,8 @@ pub struct Status {
     pub scrub: ScrubStatus,
     pub version: String,
     pub uptime: Duration,
+    /// Whether it leads and answers reads without asking the others.
+    pub holds_lease: bool,
 }
 
 /// How the reading of the log for damage goes on.

@@ -62,6 +62,9 @@ pub const STATUS_PEERS_MAX: usize = 1024;
 pub const REFILL_ENTRIES_MAX: usize = 64;
 /// Most entries that peers may wait for while they are read from the segments. Reached: they ask again.
 pub const REFILL_WAITING_MAX: usize = 1024;
+/// Most keys of a listing that is read beside consensus, which can't apply anything meanwhile. Reached: it is read by
+/// consensus itself.
+pub const SHORT_READ_KEYS_MAX: usize = 1024;
 /// Keys in one page of a listing that is not asked for a smaller one, when it is paged for a line client.
 pub const PAGE_KEYS_DEFAULT: usize = 1000;
 
@@ -103,6 +106,8 @@ pub const TURN_CONNECTIONS_MAX: usize = 256;
 /// heartbeat may have to wait for, about a millisecond. Reached: the rest come next turn, behind the peers, in
 /// their order. The answer that passes it is still encoded whole.
 pub const TURN_CLIENT_BYTES_MAX: usize = 1024 * 1024;
+/// What a read that is answered on the net thread itself counts of a turn's bytes: some 2,000 of them are a turn.
+pub const TURN_READ_COST_BYTES: usize = 512;
 /// Bytes written to one client in one turn. Reached: it goes on next turn, behind the others.
 pub const TURN_CONNECTION_BYTES_MAX: usize = 64 * 1024;
 /// Bytes read from one peer, and as many written to it, in one turn, before any client. Reached: it goes on next turn.
@@ -170,6 +175,8 @@ pub const TURN_REQUESTS_MAX: usize = 4096;
 /// Events of all kinds taken from the consensus inbox in one turn. Reached: the turn ends, so that what it found is
 /// persisted, sent and answered; the rest is next.
 pub const TURN_INBOX_EVENTS_MAX: usize = 16 * 1024;
+/// Bytes of entries that are applied before those who read beside consensus get their turn.
+pub const APPLY_SLICE_BYTES: usize = 256 * 1024;
 /// Threads look for the next event for so many times as long as a wake costs, where that is dear; at most so long.
 pub const SPIN_WAKES: u32 = 5;
 pub const SPIN_MAX: Duration = Duration::from_micros(200);

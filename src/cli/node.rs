@@ -110,6 +110,7 @@ fn settings(args: &NodeArgs) -> Settings {
             election_timeout_min: Duration::from_millis(args.election_timeout_min_ms),
             election_timeout_max: Duration::from_millis(args.election_timeout_max_ms),
             heartbeat: Duration::from_millis(args.heartbeat_ms),
+            leases: args.leases(),
             request_timeout: Duration::from_millis(args.request_timeout_ms),
             spin: args.spin_us.map(Duration::from_micros),
             scrub_interval: (args.scrub_hours > 0).then(|| Duration::from_secs(args.scrub_hours * 3600)),

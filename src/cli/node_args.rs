@@ -13,12 +13,15 @@ use clap::Args;
 use super::peers::{Address, Peer, parse_id};
 use crate::base::limits;
 use crate::base::{NodeId, Random, is_same_address};
+use crate::node::settings::Leases;
 
 const MIB: u64 = 1024 * 1024;
 
 // What the numbers may be, as far as that does not depend on the others.
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=60_000;
 const HEARTBEAT_MS: RangeInclusive<u64> = 1..=30_000;
+const LEASE_PROMISE_MS: RangeInclusive<u64> = 1..=limits::PROMISE_MAX.as_millis() as u64;
+const LEASE_DRIFT_PERCENT: RangeInclusive<u64> = 0..=90;
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const SPIN_US: RangeInclusive<u64> = 0..=100_000;
 const SCRUB_HOURS: RangeInclusive<u64> = 0..=24 * 365;
@@ -79,6 +82,21 @@ pub struct NodeArgs {
     #[arg(default_value_t = milliseconds(limits::HEARTBEAT_INTERVAL))]
     pub heartbeat_ms: u64,
 
+    /// Whether a leader may answer reads without asking the others, while enough of them have promised to help nobody
+    /// else to lead. Turn it off where a clock may be further off than --lease-drift-percent says
+    #[arg(long, value_name = "on|off", value_parser = on_or_off, default_value = "on", action = clap::ArgAction::Set)]
+    pub lease_reads: bool,
+
+    /// For how long it asks for that promise, and gives it at most, in milliseconds; less than the shortest election
+    /// timeout [default: 80 % of that, 500 at most]
+    #[arg(long, value_name = "MS", value_parser = number::<u64>(LEASE_PROMISE_MS))]
+    pub lease_promise_ms: Option<u64>,
+
+    /// By how much the clocks of any two nodes may differ in rate, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = number::<u32>(LEASE_DRIFT_PERCENT))]
+    #[arg(default_value_t = limits::LEASE_DRIFT_PERCENT)]
+    pub lease_drift_percent: u32,
+
     /// A request that is not answered after this long is answered `timeout` or `outcome_unknown`, in milliseconds
     #[arg(long, value_name = "MS", value_parser = number::<u64>(REQUEST_TIMEOUT_MS))]
     #[arg(default_value_t = milliseconds(limits::REQUEST_TIMEOUT))]
@@ -137,6 +155,14 @@ fn log_level(text: &str) -> Result<log::LevelFilter, String> {
     text.parse().map_err(|_| "a level is error, warn, info, debug, trace or off".to_string())
 }
 
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("use on or off".to_string()),
+    }
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).expect("a default is a few seconds")
 }
@@ -165,6 +191,11 @@ impl NodeArgs {
             std::iter::once(own).chain(peers).map(|(id, address)| (id, address.to_string().into())).collect();
         members.sort();
         members
+    }
+
+    pub fn leases(&self) -> Option<Leases> {
+        let promise = self.lease_promise_ms.map(Duration::from_millis);
+        self.lease_reads.then_some(Leases { promise, drift_percent: self.lease_drift_percent })
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -244,6 +275,17 @@ impl NodeArgs {
             ));
         }
         within("--election-timeout-max-ms", max, TIMEOUT_MS)?;
+        within("--lease-drift-percent", self.lease_drift_percent.into(), LEASE_DRIFT_PERCENT)?;
+        if let Some(promise) = self.lease_promise_ms {
+            within("--lease-promise-ms", promise, LEASE_PROMISE_MS)?;
+            if promise >= min || promise <= self.heartbeat_ms {
+                return Err(format!(
+                    "--lease-promise-ms {promise} must be more than --heartbeat-ms {}, which renews it, and less than \
+                     --election-timeout-min-ms {min}, so that it keeps nobody from replacing a leader that is gone",
+                    self.heartbeat_ms
+                ));
+            }
+        }
         within("--scrub-hours", self.scrub_hours, SCRUB_HOURS)?;
         within("--spin-us", self.spin_us.unwrap_or(0), SPIN_US)?;
         within("--request-timeout-ms", self.request_timeout_ms, REQUEST_TIMEOUT_MS)
@@ -265,6 +307,17 @@ impl NodeArgs {
                 "--listen {} is reachable from other machines, and nothing authenticates yet: \
                  whoever reaches the port can read and write everything",
                 self.listen
+            ));
+        }
+        let lease = self.leases().map(|leases| {
+            let promise = leases.promise(Duration::from_millis(self.election_timeout_min_ms));
+            promise * (100 - leases.drift_percent) / 100
+        });
+        if let Some(lease) = lease.filter(|lease| lease.as_millis() <= u128::from(self.heartbeat_ms)) {
+            warnings.push(format!(
+                "a lease of {} ms runs out before the next heartbeat (--heartbeat-ms {}): most reads will ask a majority",
+                lease.as_millis(),
+                self.heartbeat_ms
             ));
         }
         let count = self.peers.len() + 1;
@@ -393,9 +446,30 @@ mod tests {
         assert!(refusal("--id 1 --election-timeout-min-ms 300").contains("must be less than"));
         assert!(refusal("--id 1 --heartbeat-ms 76").contains("1 to 75"));
         assert!(refusal("--id 1 --heartbeat-ms 0").contains("--heartbeat-ms 0"));
+        assert!(refusal("--id 1 --lease-promise-ms 150").contains("less than --election-timeout-min-ms 150"));
+        assert!(refusal("--id 1 --lease-promise-ms 50").contains("more than --heartbeat-ms 50"));
+        assert!(refusal("--id 1 --lease-promise-ms 501").contains("use 1 to 500"));
+        assert!(refusal("--id 1 --lease-drift-percent 91").contains("use 0 to 90"));
         assert!(refusal("--id 1 --segment-mib 3").contains("use 4 to"));
         assert!(refusal("--id 1 --buffered-mib 47").contains("use 48 to"));
         assert!(refusal("--id 1 --requests-max 10").contains("--connection-requests-max 1024"));
+    }
+
+    #[test]
+    fn leases_follow_the_election_timeout_and_can_be_turned_off() {
+        let promise = |options: &str| {
+            let node = parse(options);
+            let min = Duration::from_millis(node.election_timeout_min_ms);
+            node.leases().map(|leases| leases.promise(min).as_millis())
+        };
+        assert_eq!(promise("--id 1"), Some(120));
+        let slow = "--id 1 --election-timeout-max-ms 9000 --election-timeout-min-ms";
+        assert_eq!(promise(&format!("{slow} 600")), Some(480));
+        assert_eq!(promise(&format!("{slow} 3000")), Some(500));
+        assert_eq!(promise("--id 1 --lease-promise-ms 90"), Some(90));
+        assert_eq!(promise("--id 1 --lease-reads off"), None);
+        let rare = parse(&format!("{slow} 3000 --heartbeat-ms 1000")).check().unwrap();
+        assert!(rare.iter().any(|warning| warning.contains("a lease of 450 ms runs out")), "{rare:?}");
     }
 
     #[test]

@@ -171,6 +171,7 @@ fn status_json(status: &Status) -> Value {
             "bytes_total": status.scrub.bytes_total,
             "damaged": status.scrub.damaged,
         }),
+        "holds_lease": status.holds_lease,
         "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     })
 }

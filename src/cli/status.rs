@@ -24,6 +24,7 @@ Examples:
   raftkv status --wait --timeout-ms 30000     returns as soon as there is a leader
 
 Columns: ROLE leader, follower, pre-candidate and candidate (an election), uncounted (its vote and copy don't count);
+\"(lease)\": it answers reads without asking the others;
 TERM rises with each election; LEADER as the node knows it; COMMIT and APPLIED are the last log entries known to be on a
 majority's disks, and seen by reads; REVISION counts writes; NOTE says what is wrong, and is empty when nothing is.
 
@@ -101,7 +102,7 @@ fn row(seen: &Seen, census: &Census) -> [String; 10] {
         Ok(status) => [
             id,
             address,
-            status.role.as_str().to_string(),
+            role(status),
             status.term.to_string(),
             status.leader.as_ref().map_or("-".to_string(), |leader| leader.id.to_string()),
             status.commit.to_string(),
@@ -115,6 +116,11 @@ fn row(seen: &Seen, census: &Census) -> [String; 10] {
             [id, address, "unreachable".to_string(), none(), none(), none(), none(), none(), none(), error.why()]
         }
     }
+}
+
+/// A leader that holds its lease reads without asking the others.
+fn role(status: &Status) -> String {
+    format!("{}{}", status.role.as_str(), if status.holds_lease { " (lease)" } else { "" })
 }
 
 /// What an operator should know beside the numbers: links that are down, copies that lag or don't count.
@@ -186,6 +192,7 @@ pub mod tests {
             problems: Vec::new(),
             scrub: Default::default(),
             uptime: Duration::from_secs(3661),
+            holds_lease: false,
         }
     }
 

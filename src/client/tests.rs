@@ -128,6 +128,7 @@ impl Server {
             problems: Vec::new(),
             scrub: Default::default(),
             uptime: Duration::from_secs(1),
+            holds_lease: false,
         }
     }
 

@@ -10,11 +10,13 @@ use bytes::BytesMut;
 use super::connection::{Connection, Role};
 use super::event_loop::{Net, token_of};
 use super::listener::Accepted;
+use super::pipeline::Asked;
 use super::session::{Session, Turn};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
 use crate::api::Reply;
 use crate::base::Step;
+use crate::base::limits::TURN_READ_COST_BYTES;
 use crate::guard::{Guard, removed};
 
 impl Net {
@@ -92,6 +94,9 @@ impl Net {
                     return self.close(id, CloseReason::Broken);
                 }
             }
+            if self.spent_bytes >= self.limits.turn_client_bytes_max {
+                return; // what is left is read in the next turn
+            }
         }
     }
 
@@ -107,30 +112,54 @@ impl Net {
             Step::BytesIn.pass(format_args!("{length} bytes from {}", connection.remote));
             session.on_bytes(&self.chunk[..length]);
         }
-        self.advance(id);
+        self.encode(id);
         self.account(id);
     }
 
-    /// Lets the session do what it can, and delivers what it asks.
+    /// Lets the session do what it can, answers the reads that can be answered here, and delivers what else it asks.
     fn advance(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Role::Client(session) = &mut connection.role else { return };
-        let turn = session.advance(&mut self.admission, &mut self.asked);
-        if connection.must_be_peer_by.is_some() && session.is_client() {
-            if self.clients_open > self.limits.connections_max {
-                return self.refuse(id);
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            let Role::Client(session) = &mut connection.role else { return };
+            let turn = session.advance(&mut self.admission, &mut self.asked);
+            if connection.must_be_peer_by.is_some() && session.is_client() {
+                if self.clients_open > self.limits.connections_max {
+                    return self.refuse(id);
+                }
+                connection.must_be_peer_by = None;
             }
-            connection.must_be_peer_by = None;
+            let answered = self.answer_or_deliver(id);
+            match turn {
+                // That may have made room for more; what a turn has no budget for is taken up when this is written.
+                Ok(Turn::Client) if answered && self.spent_bytes < self.limits.turn_client_bytes_max => {}
+                Ok(Turn::Client) => return,
+                Ok(Turn::Hello(hello)) => return self.on_hello(id, &hello),
+                Err(reason) => return self.close(id, reason),
+            }
         }
-        for asked in self.asked.drain(..) {
-            let origin = Origin { connection: id, sequence: asked.sequence };
-            self.inbox.deliver(FromNet::Request { origin, request: asked.request, forward: asked.forward });
+    }
+
+    /// Whether something was answered at once. What goes to consensus is not overtaken by what was asked behind it.
+    fn answer_or_deliver(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Role::Client(session) = &mut connection.role else { return false };
+        let (mut answered, mut may_answer) = (false, true);
+        for Asked { sequence, request, forward, at_once } in self.asked.drain(..) {
+            may_answer &= at_once;
+            if may_answer && let Some(value) = self.served.look_up(&request) {
+                let now = if removed(Guard::ClockBeforeRequest) { self.clock_at_turn } else { (self.clock)() };
+                if let Some(reply) = self.served.confirm(value, now) {
+                    self.admission.give_back(1);
+                    self.spent_bytes += TURN_READ_COST_BYTES;
+                    session.on_reply(sequence, reply);
+                    answered = true;
+                    continue;
+                }
+            }
+            may_answer = false;
+            self.inbox.deliver(FromNet::Request { origin: Origin { connection: id, sequence }, request, forward });
         }
-        match turn {
-            Ok(Turn::Client) => {}
-            Ok(Turn::Hello(hello)) => self.on_hello(id, &hello),
-            Err(reason) => self.close(id, reason),
-        }
+        answered
     }
 
     /// No connection is left for this client; none of what it asked was delivered.

@@ -40,9 +40,11 @@ use super::listener::Listener;
 use super::mailbox::{Inbox, Letters, Mailbox, mailbox};
 use super::pipeline::Asked;
 use super::slots::Slots;
-use super::{CloseReason, ConnectionId, Deliver, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit, Spin};
+use super::{
+    CloseReason, ConnectionId, Deliver, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit, Served, Spin,
+};
 use crate::base::limits::{SPIN_EVENTS_MAX, SPIN_PEER_BYTES_MAX};
-use crate::base::{NodeId, Random};
+use crate::base::{Moment, NodeId, Random};
 use crate::guard::{Guard, removed};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -119,6 +121,10 @@ pub struct Net {
     /// Until then nothing is said of two processes under one id.
     pub(super) twins_silent_until: Option<Instant>,
     pub(super) random: Random,
+    pub(super) served: Arc<Served>,
+    pub(super) clock: fn() -> Moment,
+    /// What it showed when this turn began. Nothing goes by it, but where a test wants to see that noticed.
+    pub(super) clock_at_turn: Moment,
     /// When this turn began.
     pub(super) now: Instant,
     /// Since `Stop`: when the loop ends even if not everything was written.
@@ -171,6 +177,9 @@ impl Net {
             refusals: BTreeSet::new(),
             twins_silent_until: None,
             random: Random::new(config.seed),
+            served: config.served,
+            clock: config.clock,
+            clock_at_turn: Moment::ZERO,
             now,
             stopping: None,
             limits,
@@ -198,6 +207,9 @@ impl Net {
         self.sleep()?;
         self.counters.turns.fetch_add(1, Ordering::Relaxed);
         self.now = Instant::now();
+        if removed(Guard::ClockBeforeRequest) {
+            self.clock_at_turn = (self.clock)();
+        }
         self.note_events();
         self.take_letters();
         self.serve_peers();

@@ -2,8 +2,9 @@
 //!
 //! One port serves everybody. The first byte that a connection sends decides: a frame's (a client's, or a peer's,
 //! whose hello says so) or a line's. Clients' requests go to consensus through one callback, and answers come back
-//! through the [`Mailbox`]; consensus and wal never see a socket, and this thread never sees a disk, a name server
-//! or the consensus state.
+//! through the [`Mailbox`]; but while this node holds a lease, reads are answered here, from what consensus has applied
+//! (`served`). Consensus and wal never see a socket, and this thread never sees a disk, a name server or the state of
+//! consensus.
 //!
 //! | file | owns |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | `peers`, `handshake` | what peers send; who is one |
 //! | `connection`, `transport`, `input` | one socket, its deadlines, its bytes |
 //! | `mailbox`, `sleeper` | the way in, and the wake that costs nothing while the thread is awake |
+//! | `served`, `reads` | what of the state may be read here, and until when; what a read is answered with |
 //! | `slots` | where connections live, so that nothing meant for one reaches its successor |
 //! | `admission`, `limits`, `counters` | what is bounded, and what is counted |
 //!
@@ -44,6 +46,8 @@ mod listener;
 mod mailbox;
 mod peers;
 mod pipeline;
+mod reads;
+mod served;
 mod session;
 mod sleeper;
 mod slots;
@@ -65,11 +69,13 @@ pub use limits::NetLimits;
 pub use link_queue::{LinkQueue, QueueFull, Urgency};
 pub use mailbox::Mailbox;
 pub use pipeline::{Asked, Pipeline};
+pub use reads::answer as answer_read;
+pub use served::{Served, State, Unconfirmed};
 pub use session::{Session, Turn};
 pub use sleeper::Sleeper;
 pub use spin::Spin;
 
-use crate::base::{ClusterId, InstanceId, NodeId};
+use crate::base::{ClusterId, InstanceId, Moment, NodeId};
 use crate::guard;
 
 /// What [`Net::new`] is told.
@@ -93,4 +99,8 @@ pub struct NetConfig {
     pub spin: Spin,
     /// Seeds the jitter of the dial back-off.
     pub seed: u64,
+    /// What reads may be answered from without consensus.
+    pub served: Arc<Served>,
+    /// The node's clock, which counts suspended time.
+    pub clock: fn() -> Moment,
 }

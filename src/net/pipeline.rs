@@ -34,6 +34,9 @@ pub struct Asked {
     pub sequence: u64,
     pub request: Request,
     pub forward: bool,
+    /// No read of this connection still waits for its answer, but for those that are handed on with this one: so it may
+    /// be answered at once, if they are. Else an earlier one would show a later state.
+    pub at_once: bool,
 }
 
 /// How the answer to a slot is written.
@@ -253,11 +256,12 @@ impl Pipeline {
         written
     }
 
-    /// Does all that can be done now; appends to `asked` what is for consensus.
+    /// Does all that can be done now; appends to `asked`, which holds nothing of another connection, what is asked.
     pub fn answer_and_dispatch(&mut self, admission: &mut Admission, asked: &mut Vec<Asked>) {
         self.write_answers();
+        let at_once = self.reads_in_flight == asked.iter().filter(|asked| !asked.request.is_write()).count();
         self.maybe_ask_next_page(admission, asked);
-        self.dispatch(asked);
+        self.dispatch(at_once, asked);
     }
 
     /// Encodes answers from the front, while little is encoded already.
@@ -305,12 +309,13 @@ impl Pipeline {
             self.held_bytes += cost_bytes;
             *state = State::Dispatched { is_write: false, cost_bytes };
             admission.take();
-            asked.push(Asked { sequence: self.first_sequence, request, forward: true });
+            // What was asked behind the listing may have been read before: no page says that it was not.
+            asked.push(Asked { sequence: self.first_sequence, request, forward: true, at_once: true });
         }
     }
 
     /// Hands requests on, as far as the order rule allows.
-    fn dispatch(&mut self, asked: &mut Vec<Asked>) {
+    fn dispatch(&mut self, at_once: bool, asked: &mut Vec<Asked>) {
         while let Some(slot) = self.slots.get(self.cursor) {
             if let State::Waiting { request, .. } = &slot.state {
                 let (is_write, cost_bytes) = (request.is_write(), request_cost_bytes(request));
@@ -324,7 +329,7 @@ impl Pipeline {
                 }
                 if let State::Waiting { request, forward } = std::mem::replace(&mut slot.state, dispatched) {
                     let sequence = self.first_sequence + self.cursor as u64;
-                    asked.push(Asked { sequence, request, forward });
+                    asked.push(Asked { sequence, request, forward, at_once });
                 }
                 *(if is_write { &mut self.writes_in_flight } else { &mut self.reads_in_flight }) += 1;
             }

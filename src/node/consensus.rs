@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::base::Moment;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
+use crate::guard::{Guard, removed};
 use crate::net::{FromNet, NetEvent, PeerCredit};
 
 use super::background::BackgroundEvent;
@@ -41,6 +42,8 @@ pub struct Consensus {
     tick_at: Moment,
     stop_at: Option<Moment>,
     requests: VecDeque<FromNet>,
+    /// Taken from the inbox in this turn.
+    taken: Vec<ConsensusEvent>,
     effects: Effects,
 }
 
@@ -65,6 +68,7 @@ impl Consensus {
             tick_at: now + tick,
             stop_at: None,
             requests: VecDeque::new(),
+            taken: Vec::new(),
             effects: Effects::default(),
         }
     }
@@ -78,14 +82,30 @@ impl Consensus {
         self.requests.is_empty().then_some(self.tick_at)
     }
 
-    /// Takes a bounded number of `events`, does what they ask, and passes it on.
+    /// Takes a bounded number of `events`, does what they ask, and passes it on. The clock is sampled behind the last
+    /// of them: what is promised for a heartbeat must not count from before it was sent.
     pub fn turn(
+        &mut self,
+        clock: impl Fn() -> Moment,
+        events: impl Iterator<Item = ConsensusEvent>,
+        exits: &mut impl Exits,
+    ) -> AfterTurn {
+        let mut taken = std::mem::take(&mut self.taken);
+        let early = removed(Guard::ClockBeforeEvents).then(&clock);
+        taken.extend(events.take(TURN_INBOX_EVENTS_MAX));
+        let now = early.unwrap_or_else(&clock);
+        let after = self.turn_at(now, taken.drain(..), exits);
+        self.taken = taken;
+        after
+    }
+
+    fn turn_at(
         &mut self,
         now: Moment,
         events: impl Iterator<Item = ConsensusEvent>,
         exits: &mut impl Exits,
     ) -> AfterTurn {
-        for event in events.take(TURN_INBOX_EVENTS_MAX) {
+        for event in events {
             match event {
                 ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => self.requests.push_back(request),
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
@@ -185,7 +205,7 @@ impl ConsensusLoop {
         loop {
             let first = self.consensus.sleeps_until().and_then(|tick_at| self.receive_until(tick_at));
             let events = first.into_iter().chain(self.inbox.drain());
-            match self.consensus.turn(clock::now(), events, &mut self.exits) {
+            match self.consensus.turn(clock::now, events, &mut self.exits) {
                 AfterTurn::Another => {}
                 AfterTurn::Abandoned => return,
                 AfterTurn::End(end) => return self.ender.end(end),
@@ -196,5 +216,61 @@ impl ConsensusLoop {
     fn receive_until(&mut self, tick_at: Moment) -> Option<ConsensusEvent> {
         // Whoever could still send is gone: the node is being dropped.
         self.inbox.receive(Some(tick_at)).unwrap_or(Some(ConsensusEvent::Abandon))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::testing::{Rig, instance, node};
+    use super::*;
+    use crate::base::limits::PROMISE_MAX;
+    use crate::base::{LogIndex, Term};
+    use crate::raft::{Body, Check, Message};
+
+    /// Keeps what is for the network.
+    #[derive(Default)]
+    struct Sent(Vec<NetEvent>);
+
+    impl Exits for Sent {
+        fn to_consensus(&mut self, _: ConsensusEvent) {}
+        fn to_wal(&mut self, _: WalEvent) {}
+        fn to_background(&mut self, _: BackgroundEvent) {}
+        fn to_net(&mut self, events: &mut Vec<NetEvent>) {
+            self.0.append(events);
+        }
+    }
+
+    fn from_peer(from: u32, body: Body) -> ConsensusEvent {
+        let message = Message { from: node(from), to: node(1), instance: instance(from), term: Term(1), body };
+        ConsensusEvent::FromNet(FromNet::Raft { message })
+    }
+
+    /// The thread stands still between two turns, or in one, and the heartbeat that it takes then was sent meanwhile.
+    #[test]
+    fn what_is_promised_for_a_heartbeat_counts_from_when_it_was_taken() {
+        let rig = Rig::start(1);
+        let awake = Cell::new(rig.now + 3 * PROMISE_MAX);
+        let mut consensus = Consensus::new(rig.replica, PeerCredit::default(), Duration::from_secs(60), rig.now);
+        let mut sent = Sent::default();
+        let (commit, check, promise_ms) = (LogIndex::ZERO, Check::default(), 100);
+        let late = std::iter::once_with(|| {
+            awake.set(awake.get() + 2 * PROMISE_MAX);
+            from_peer(2, Body::Heartbeat { commit, round: 1, check, promise_ms })
+        });
+        consensus.peer_credit.take(1 << 20);
+        consensus.turn(|| awake.get(), late, &mut sent);
+        awake.set(awake.get() + Duration::from_millis(99));
+        let (proposed, last_index, last_term) = (Term(2), LogIndex(9), Term(1));
+        let asked = std::iter::once(from_peer(3, Body::PreVote { proposed, last_index, last_term }));
+        consensus.turn(|| awake.get(), asked, &mut sent);
+        let body = |event| match event {
+            &NetEvent::Send { ref message } => Some(&message.body),
+            _ => None,
+        };
+        let answers: Vec<&Body> = sent.0.iter().filter_map(body).collect();
+        let granted = |body: &&Body| matches!(body, Body::PreVoteReply { granted: true, .. });
+        assert!(answers.len() == 2 && !answers.iter().any(granted), "{answers:?}");
     }
 }

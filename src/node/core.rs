@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use crate::base::{Members, Moment, NodeId, Random};
 use crate::disk::{DataDir, Disk, OpenError, Pace, ReadSoFar, RecoveryReport, Repairer, Wal, WalSettings};
-use crate::net::{Outbox, PeerCredit, Spin};
+use crate::net::{Outbox, PeerCredit, Served, Spin};
 use crate::raft;
 
 use super::background::{Background, BackgroundEvent, BackgroundLoop};
@@ -75,6 +75,8 @@ pub struct OpenedCore {
     pub report: RecoveryReport,
     pub inbox: Entrance<ConsensusEvent>,
     receiver: Inbox<ConsensusEvent>,
+    /// For whoever is to read what is applied.
+    pub served: Arc<Served>,
 }
 
 impl OpenedCore {
@@ -84,7 +86,8 @@ impl OpenedCore {
         let opened = Wal::open_slowly(disk, settings, parts.data_dir.cluster_id(), progress)?;
         let (inbox, receiver) = inbox(parts.wakes.spin());
         let crate::disk::Opened { wal, recovered, reader, repairer, report } = opened;
-        Ok(OpenedCore { parts, wal, recovered, reader, repairer, report, inbox, receiver })
+        let served = Arc::default();
+        Ok(OpenedCore { parts, wal, recovered, reader, repairer, report, inbox, receiver, served })
     }
 
     /// The membership that the log holds; `None` before the cluster has formed.
@@ -96,7 +99,7 @@ impl OpenedCore {
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
         let (to_wal, wal_inbox) = inbox(self.parts.wakes.spin());
         let (to_background, background_inbox) = inbox(Spin::OFF);
-        let OpenedCore { parts, wal, recovered, reader, repairer, inbox, receiver, report } = self;
+        let OpenedCore { parts, wal, recovered, reader, repairer, inbox, receiver, report, served } = self;
         let (id, seed) = (parts.raft.id, parts.raft.seed);
         let (ender, ended) = Ender::new();
         let now: Moment = clock::now();
@@ -108,6 +111,7 @@ impl OpenedCore {
             started: now,
             // Half of the numbers are left to count on.
             forward_id_first: Random::new(seed).next() >> 1,
+            served,
         };
         let scrubbing = Scrubbing::new(parts.scrub_interval, now).after(report.damaged.len());
         if !report.damaged.is_empty() {

@@ -17,8 +17,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
 use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, Operation, Random, Revision};
 use crate::disk::{DataDir, Disk, OpenError, Wanted};
-use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit};
+use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit, Served};
 
+use super::clock;
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, OpenedCore};
 use super::end::End;
@@ -66,6 +67,8 @@ pub struct EmbeddedCluster {
 struct Inbox {
     entrance: Entrance<ConsensusEvent>,
     credit: PeerCredit,
+    /// What its clients may read on their own threads.
+    served: Arc<Served>,
 }
 
 impl Inbox {
@@ -182,7 +185,8 @@ impl EmbeddedCluster {
             ..CoreParts::new(id, "embedded", &self.settings.tuning, data_dir, self.bootstrap(), seed)
         };
         let opened = OpenedCore::open(parts, &mut |_| {}).map_err(open)?;
-        let inbox = Inbox { entrance: opened.inbox.clone(), credit: PeerCredit::default() };
+        let (entrance, served) = (opened.inbox.clone(), Arc::clone(&opened.served));
+        let inbox = Inbox { entrance, credit: PeerCredit::default(), served };
         let credit = inbox.credit.clone();
         self.routes.inboxes.write().insert(id, inbox);
         for peer in self.ids().into_iter().filter(|peer| *peer != id) {
@@ -360,8 +364,12 @@ impl EmbeddedClient {
         }
     }
 
-    /// Asks and waits for the answer. A write that is not answered in time is of unknown outcome.
+    /// Asks and waits for the answer. A write that is not answered in time is of unknown outcome. While the node holds
+    /// a lease, reads are answered on the caller's thread.
     pub fn ask(&mut self, request: Request, forward: bool) -> Result<Outcome, Error> {
+        if let Some(reply) = self.read_here(&request)? {
+            return reply.result;
+        }
         let is_write = request.is_write();
         let sequence = self.send(request, forward)?;
         let deadline = Instant::now() + self.timeout;
@@ -376,6 +384,12 @@ impl EmbeddedClient {
                 None => return Err(Error::new(ErrorCode::Timeout, "the node did not answer in time")),
             }
         }
+    }
+
+    fn read_here(&self, request: &Request) -> Result<Option<Reply>, Error> {
+        request.check()?;
+        let inboxes = self.routes.inboxes.read();
+        Ok(inboxes.get(&self.node).and_then(|inbox| inbox.served.answer(request, clock::now)))
     }
 
     /// Sends without waiting; the number comes back with the answer.
@@ -411,6 +425,30 @@ fn unexpected(outcome: &Outcome) -> Error {
 mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_client_of_the_leader_reads_on_its_own_thread() {
+        let disks: Vec<MemoryDisk> = (0..3).map(|_| MemoryDisk::new()).collect();
+        let storage = Storage::Disks(Arc::new(move |id| disks[id.get() as usize - 1].attach()));
+        let settings = EmbeddedSettings { nodes: 3, storage, tuning: Tuning::default(), seed: 1 };
+        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let read = Request::Get { key: "k".into(), revision: None };
+        loop {
+            let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
+            let mut client = cluster.client(leader);
+            let is_written = client.put("k", "v").is_ok();
+            if let Some(Reply { result: Ok(Outcome::Value { found, .. }), leader: named }) =
+                client.read_here(&read).unwrap()
+                && is_written
+            {
+                assert_eq!(found.map(|found| found.value), Some("v".into()));
+                assert_eq!(named.map(|named| named.id), Some(leader));
+                return;
+            }
+            assert!(Instant::now() < deadline, "no leader ever holds a lease");
+        }
+    }
 
     #[test]
     fn a_client_that_is_gone_leaves_nothing_behind() {

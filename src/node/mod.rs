@@ -10,7 +10,8 @@
 //! | wal | [`wal::WalEvent`] | `disk::Wal` | net (what had to wait for the disk), consensus, background |
 //! | background | [`background::BackgroundEvent`] | `disk::LogReader`, `disk::SegmentJob` | consensus, wal |
 //!
-//! What it does not do: no snapshots, no change of members, no leases yet; the log grows and is replayed at start.
+//! What it does not do: no snapshots, no change of members, no transfer of leadership yet; the log grows and is
+//! replayed at start.
 
 pub mod background;
 pub mod clock;

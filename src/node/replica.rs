@@ -1,7 +1,8 @@
 //! The node without its threads: an event goes in, effects come out.
 //!
-//! Owns the Raft state, the key-value state and everything that waits. Runs on the consensus thread, of a real node
-//! and of an embedded one alike. It touches no clock, socket, file or thread, so that a simulator can run it too.
+//! Owns the Raft state and everything that waits, and is the only writer of the key-value state, which others may read
+//! (`net::Served`). Runs on the consensus thread, of a real node and of an embedded one alike. It touches no clock,
+//! socket, file or thread, so that a simulator can run it too.
 //!
 //! A turn: any number of [`Replica::on_event`], then one [`Replica::end_turn`], which proposes what was collected,
 //! applies what is committed and answers what can be answered.
@@ -15,16 +16,18 @@ pub(super) mod problems;
 mod status;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{Reply, Request, ScrubStatus};
+use crate::base::limits::APPLY_SLICE_BYTES;
 use crate::base::{
     ClusterId, Entry, Envelope, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term,
 };
 use crate::guard::{Guard, removed};
-use crate::kv::{self, Store};
-use crate::net::{FromNet, NetEvent, Origin};
+use crate::kv::Store;
+use crate::net::{self, FromNet, NetEvent, Origin, Served};
 use crate::raft::{
     self, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, Raft, RoleChange, StateDigest,
 };
@@ -47,6 +50,8 @@ pub struct ReplicaConfig {
     /// The number of the first request that this start passes on. Another one at each start: the leader may answer
     /// what was passed on before, and the answer must not find a request of this start.
     pub forward_id_first: u64,
+    /// Where others read what it applies.
+    pub served: Arc<Served>,
 }
 
 /// What happens to a replica.
@@ -111,7 +116,7 @@ pub struct Replica {
     started: Moment,
     raft: Raft,
     out: Outputs,
-    store: Store,
+    served: Arc<Served>,
     applied: LogIndex,
     clock: ClusterClock,
     batch: Batch,
@@ -141,7 +146,7 @@ impl Replica {
             started: config.started,
             raft,
             out: Outputs::default(),
-            store: Store::new(),
+            served: config.served,
             applied: LogIndex::ZERO,
             clock: ClusterClock::default(),
             batch: Batch::default(),
@@ -156,6 +161,7 @@ impl Replica {
         };
         let members = replica.raft.view().members;
         replica.take_addresses(&members);
+        replica.served.write().me = Some(replica.me());
         replica
     }
 
@@ -195,11 +201,7 @@ impl Replica {
         effects.fetches.extend(out.fetches);
         effects.refilled.extend(out.refilled);
         effects.cleared |= out.cleared;
-        for entry in &out.committed {
-            if effects.fatal.is_none() {
-                self.apply(now, entry, effects);
-            }
-        }
+        self.apply_committed(now, &out.committed, effects);
         for ready in out.reads_ready {
             self.waiting.confirm_reads(ready.id, ready.index);
         }
@@ -221,6 +223,17 @@ impl Replica {
             }
         }
         effects.role_changes.extend(out.role_changes);
+        self.publish_lease(effects);
+    }
+
+    /// Says until when reads may be answered beside this thread: last of all in a turn, when what the turn committed is
+    /// applied, and before anything of it leaves, a vote for another node above all.
+    fn publish_lease(&self, effects: &Effects) {
+        let goes_on = !self.draining && effects.fatal.is_none();
+        let until = self.raft.lease_until(self.applied).filter(|_| goes_on);
+        if until.is_some() || !removed(Guard::LeaseKept) {
+            self.served.publish(until);
+        }
     }
 
     /// Whether nobody waits for an answer any more.
@@ -235,6 +248,7 @@ impl Replica {
 
     /// Answers everything that still waits; the node stops.
     pub fn give_up(&mut self, now: Moment, effects: &mut Effects) {
+        self.served.publish(None);
         let expired = self.waiting.take_all();
         self.answer_expired(now, expired, &format!("node {} is stopping", self.id), effects);
     }
@@ -253,8 +267,8 @@ impl Replica {
     }
 
     /// The key-value state as of [`Replica::applied`].
-    pub fn store(&self) -> kv::View<'_> {
-        self.store.view()
+    pub fn store(&self) -> impl Deref<Target = Store> {
+        self.served.store()
     }
 
     /// The term of the entry at `index` of its log; `None` behind the end. For checks from outside.
@@ -472,13 +486,34 @@ impl Replica {
         self.raft.step(now, Input::Read { id }, &mut self.out);
     }
 
+    /// Readers wait for one slice of it at most.
+    fn apply_committed(&mut self, now: Moment, committed: &[Entry], effects: &mut Effects) {
+        if committed.is_empty() {
+            return;
+        }
+        let served = Arc::clone(&self.served);
+        let mut state = served.write();
+        let mut bytes = 0;
+        for entry in committed {
+            if effects.fatal.is_some() {
+                return;
+            }
+            self.apply(now, &mut state, entry, effects);
+            bytes += entry.cost_bytes();
+            if bytes >= APPLY_SLICE_BYTES {
+                bytes = 0;
+                Served::let_readers_in(&mut state);
+            }
+        }
+    }
+
     /// Step 7, and the answers to those who waited for it.
-    fn apply(&mut self, now: Moment, entry: &Entry, effects: &mut Effects) {
+    fn apply(&mut self, now: Moment, state: &mut net::State, entry: &Entry, effects: &mut Effects) {
         assert_eq!(entry.index, self.applied.next(), "entries are applied in order, each once");
-        match apply::apply(&mut self.store, entry) {
+        match apply::apply(&mut state.store, entry) {
             Ok(applied) => {
                 self.applied = entry.index;
-                self.raft.note_applied(StateDigest { index: entry.index, digest: self.store.view().digest() });
+                self.raft.note_applied(StateDigest { index: entry.index, digest: state.store.view().digest() });
                 if let Some(stamp_ms) = applied.cluster_time_ms {
                     self.clock.learn(stamp_ms, now);
                 }
@@ -486,6 +521,7 @@ impl Replica {
                     self.cluster = Some(members.cluster);
                     self.unrecorded = Some((entry.index, members.cluster));
                     self.take_addresses(&members);
+                    state.me = Some(self.me());
                     effects.members = Some(members);
                 }
                 let leader = self.leader();
@@ -510,9 +546,9 @@ impl Replica {
             return;
         }
         let leader = self.leader();
-        let view = self.store.view();
+        let store = self.served.store();
         for (waiter, request) in readable.into_iter().flat_map(|reads| reads.reads) {
-            reply::answer(waiter, reply::read(view, &request, leader.clone()), &mut effects.net);
+            reply::answer(waiter, net::answer_read(store.view(), &request, leader.clone()), &mut effects.net);
         }
     }
 }

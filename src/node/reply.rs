@@ -2,17 +2,12 @@
 //!
 //! Consensus thread; pure. Every request that was taken is answered exactly once.
 
-use crate::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request};
-use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
+use crate::api::{ErrorCode, Leader, Reply};
 use crate::base::{NodeId, Shortage, Space, Step};
 use crate::guard::{Guard, removed};
-use crate::kv;
 use crate::net::NetEvent;
 
 use super::waiting::Waiter;
-
-/// Room in a frame for what stands beside the keys of a listing.
-const FRAME_SLACK_BYTES: usize = 4 * 1024;
 
 /// Sends `reply` to whoever waits for it.
 pub fn answer(waiter: Waiter, reply: Reply, net: &mut Vec<NetEvent>) {
@@ -21,47 +16,6 @@ pub fn answer(waiter: Waiter, reply: Reply, net: &mut Vec<NetEvent>) {
         Waiter::Client(origin) => NetEvent::Reply { origin, reply },
         Waiter::Peer { from, id } => NetEvent::ForwardReply { to: from, id, reply },
     });
-}
-
-/// Reads at the state as it is applied now.
-pub fn read(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> Reply {
-    let result = match request {
-        Request::Get { key, revision } => view.get_at(key, *revision).map(|found| Outcome::Value {
-            revision: revision.unwrap_or(view.revision()),
-            found: found.map(|record| Found {
-                value: record.value.clone(),
-                create_revision: record.create_revision,
-                mod_revision: record.mod_revision,
-                version: record.version,
-            }),
-        }),
-        Request::List { prefix, after, limit, revision } => {
-            let bytes_max = FRAME_BYTES_MAX - FRAME_SLACK_BYTES;
-            let keys_max = if *limit == 0 { RESULT_KEYS_MAX } else { (*limit).min(RESULT_KEYS_MAX) };
-            match view.list_at(prefix, after.as_deref(), keys_max, bytes_max, *revision) {
-                Ok(page) if page.more && *limit == 0 => return too_large(leader),
-                Ok(page) => Ok(Outcome::Keys { revision: page.revision, keys: page.keys, more: page.more }),
-                Err(error) => Err(error),
-            }
-        }
-        Request::Write(_) | Request::Status | Request::Scrub => {
-            unreachable!("writes go through the log, and these are answered at once")
-        }
-    };
-    Reply { result: result.map_err(revision_error), leader }
-}
-
-fn too_large(leader: Option<Leader>) -> Reply {
-    let message = format!("the listing passes the frame limit of {FRAME_BYTES_MAX} bytes; ask for pages with a limit");
-    Reply::refused(ErrorCode::ResultTooLarge, message, leader)
-}
-
-fn revision_error(error: kv::RevisionError) -> Error {
-    let code = match error {
-        kv::RevisionError::Compacted { .. } => ErrorCode::RevisionCompacted,
-        kv::RevisionError::Future { .. } => ErrorCode::RevisionFuture,
-    };
-    Error::new(code, error.to_string())
 }
 
 /// A write that was not answered in time.

@@ -10,6 +10,7 @@ use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, is_same_addres
 use crate::disk::{DataDir, OpenError, ReadSoFar, Wanted, random_u128};
 use crate::net::{Deliver, FromNet, Mailbox, Net, NetConfig, NetCounters, NetEvent, Outbox, PeerCredit};
 
+use super::clock;
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, OpenedCore};
 use super::end::{End, spawn};
@@ -98,6 +99,8 @@ impl Node {
             limits,
             spin: wakes.spin(),
             seed: seed.rotate_left(32),
+            served: Arc::clone(&opened.served),
+            clock: clock::now,
         };
         let node = Node::start_threads(opened, config, address)?;
         log::info!("ready on {address}");
@@ -324,11 +327,18 @@ fn effective_connections(wanted: usize, warnings: &mut Vec<String>) -> Result<us
 
 /// The first line of the log.
 fn name(settings: &Settings, limits: &crate::net::NetLimits, instance: InstanceId) -> String {
+    let leases = match &settings.tuning.leases {
+        Some(leases) => {
+            let promise = leases.promise(settings.tuning.election_timeout_min);
+            format!("reads by a lease of {} ms less {} %", promise.as_millis(), leases.drift_percent)
+        }
+        None => "every read asks a majority".to_string(),
+    };
     let Settings { id, cluster_name, listen, advertise, data_dir, tuning, .. } = settings;
     format!(
         "raftkv {}, node {id} of cluster '{cluster_name}', listening on {listen}, advertised as {advertise}, data in \
          {} (instance {instance}); at most {} connections, {} requests and {} MiB buffered; elections after {} to {} ms, \
-         heartbeat {} ms",
+         heartbeat {} ms; {leases}",
         crate::VERSION,
         data_dir.display(),
         limits.connections_max,

@@ -13,7 +13,7 @@ use crate::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
     PersistSeq, Role, Term,
 };
-use crate::net::{ConnectionId, FromNet, Origin};
+use crate::net::{ConnectionId, FromNet, Origin, Served};
 use crate::raft::{Body, Check, LogTail, Message, Recovered};
 
 pub const CLIENT: ConnectionId = ConnectionId { slot: 0, generation: 0 };
@@ -51,6 +51,7 @@ pub fn members() -> Members {
 /// Node 1 of five, in a cluster that has formed: its log holds the members and nothing else.
 pub struct Rig {
     pub replica: Replica,
+    pub served: Arc<Served>,
     pub now: Moment,
     sequence: u64,
 }
@@ -70,10 +71,16 @@ impl Rig {
     pub fn recovered(recovered: Recovered, forward_id_first: u64) -> Rig {
         let raft = Tuning::default().raft_config(node(1), instance(1), members(), 1);
         let now = Moment(1_000_000_000);
-        let request_timeout = Duration::from_secs(5);
-        let config =
-            ReplicaConfig { raft, cluster_name: "test".to_string(), request_timeout, started: now, forward_id_first };
-        Rig { replica: Replica::new(config, recovered, now), now, sequence: 0 }
+        let (request_timeout, served) = (Duration::from_secs(5), Arc::<Served>::default());
+        let config = ReplicaConfig {
+            raft,
+            cluster_name: "test".to_string(),
+            request_timeout,
+            started: now,
+            forward_id_first,
+            served: Arc::clone(&served),
+        };
+        Rig { replica: Replica::new(config, recovered, now), served, now, sequence: 0 }
     }
 
     /// One turn with one event. Its persists are durable at once, but told only by the next turns.

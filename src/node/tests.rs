@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::replica::{Effects, FromDisk, ReplicaEvent};
 use super::testing::{CLIENT, Rig, entry, get, instance, members, node, noop, put};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
-use crate::base::{ClusterId, EntryKind, HardState, LogIndex, Operation, Shortage, Space, Term};
+use crate::base::limits;
+use crate::base::{ClusterId, EntryKind, HardState, LogIndex, Moment, Operation, Shortage, Space, Term};
 use crate::net::{FromNet, NetEvent, Origin};
 use crate::raft::{Absence, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered};
 
@@ -459,4 +460,31 @@ fn a_node_that_counts_in_no_quorum_says_so_among_its_problems() {
     let mut rig = Rig::recovered(Recovered { hard_state, log, members, ..Recovered::default() }, 0);
     assert!(status(&mut rig).problems.iter().any(|problem| problem.contains("counts in no quorum")));
     assert!(no_leader(&mut rig).ends_with("; ask another node"));
+}
+
+/// Node 1 leads, and nodes 2 and 3 have promised it something with the heartbeat that was due.
+fn leader_with_lease() -> Rig {
+    let mut rig = Rig::start(1);
+    rig.lead();
+    rig.now = rig.now + limits::HEARTBEAT_INTERVAL;
+    rig.turn(ReplicaEvent::Tick);
+    for from in [2, 3] {
+        rig.receive(from, 2, Body::HeartbeatReply { round: 1, digest: None, space: Space::Plenty, promise_ms: 100 });
+    }
+    rig
+}
+
+#[test]
+fn a_leader_publishes_its_lease_and_takes_it_back_in_the_turn_in_which_it_leads_no_more() {
+    let mut rig = leader_with_lease();
+    assert_eq!(rig.served.until(), rig.now + Duration::from_millis(90));
+    rig.receive(4, 3, Body::AppendAccepted { matched: LogIndex(2), round: 0 });
+    assert_eq!(rig.served.until(), Moment::ZERO);
+}
+
+#[test]
+fn a_node_that_is_about_to_stop_has_no_lease() {
+    let mut rig = leader_with_lease();
+    rig.turn(ReplicaEvent::Drain);
+    assert_eq!(rig.served.until(), Moment::ZERO);
 }

@@ -189,6 +189,7 @@ fn status_to_proto(status: &Status) -> proto::Status {
         problems: status.problems.clone(),
         scrub: Some(scrub_to_proto(status.scrub)),
         digest: status.digest,
+        holds_lease: status.holds_lease,
         uptime_ms: u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -220,6 +221,7 @@ fn status_from_proto(status: proto::Status) -> Result<Status, BadFrame> {
         scrub: status.scrub.map_or(ScrubStatus::default(), scrub_from_proto),
         version: status.version,
         uptime: Duration::from_millis(status.uptime_ms),
+        holds_lease: status.holds_lease,
     })
 }
 

@@ -246,6 +246,9 @@ pub struct Status {
     /// Of the state at `applied`; nodes that applied the same have the same.
     #[prost(fixed64, tag = "17")]
     pub digest: u64,
+    /// It leads, and answers reads without asking the others.
+    #[prost(bool, tag = "18")]
+    pub holds_lease: bool,
 }
 /// How the reading of the log for damage goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -211,6 +211,7 @@ fn write_status(status: &Status, out: &mut BytesMut) {
         ("role", status.role.as_str().to_string()),
         ("term", status.term.to_string()),
         ("leader", leader),
+        ("lease", if status.holds_lease { "held".to_string() } else { "none".to_string() }),
         ("commit", status.commit.to_string()),
         ("applied", status.applied.to_string()),
         ("last", status.last.to_string()),
@@ -436,8 +437,9 @@ mod tests {
             scrub: ScrubStatus { passes: 2, bytes_done: 3, bytes_total: 9, damaged: 1 },
             version: "0.1.0".to_string(),
             uptime: Duration::from_millis(61_500),
+            holds_lease: true,
         };
-        let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\ncommit: 9\napplied: 8\n\
+        let expected = "id: 1\ncluster: test OK\nrole: leader\nterm: 4\nleader: 1 host:1\nlease: held\ncommit: 9\napplied: 8\n\
             last: 10\nrevision: 7\nkeys: 2\ndigest: 00000000000000ab\npeers: 2 host:2 up matched 9, 3 host:3 down (connection refused) uncounted\n\
             health: this is wrong; and that\n\
             scrub: 2 passes, 1 place damaged, reading byte 3 of 9\nversion: 0.1.0\nuptime: 61 s\nEND\n";
@@ -450,7 +452,7 @@ mod tests {
             let reply = testing::reply(&mut Random::new(seed));
             let lines = match &reply.result {
                 Ok(Outcome::Keys { keys, .. }) => keys.len(),
-                Ok(Outcome::Status(_)) => 17,
+                Ok(Outcome::Status(_)) => 18,
                 _ => 1,
             };
             let text = written(reply.result);

@@ -161,6 +161,7 @@ pub fn status(random: &mut Random) -> Status {
         },
         version: text(random),
         uptime: Duration::from_millis(number(random)),
+        holds_lease: flag(random),
     }
 }
 

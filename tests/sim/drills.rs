@@ -1,9 +1,9 @@
 //! Drills: known ways to disaster, walked on purpose, again and again, in a share of the seeds.
 //!
-//! What it takes for some bugs to show is four or five faults in one order, within a few milliseconds of each other; chance
-//! finds that once in thousands of seeds. A drill brings the world to the edge: it says who sees whom, who dies when, and
-//! leaves the rest to chance. Sound nodes stand all of them, for a drill is made of nothing but the faults that there
-//! are. When one was carried to its end it is counted.
+//! What it takes for some bugs to show is four or five faults in one order, within a few milliseconds of each other;
+//! chance finds that once in thousands of seeds. A drill brings the world to the edge: it says who sees whom, who dies
+//! when, and leaves the rest to chance. Sound nodes stand all of them, for a drill is made of nothing but the faults
+//! that there are. When one was carried to its end it is counted.
 //!
 //! | drill | the course of a round | who would fall |
 //! |---|---|---|
@@ -11,6 +11,7 @@
 //! | `FigureEight` | a leader's entries reach one node; another leader replaces them on the first alone; the one node leads | who calls replaced what may come back, or commits by counting |
 //! | `LateForward` | writes that are passed on wait on their way while the leader is replaced, and leads again | who takes what was meant for an earlier term |
 //! | `HastyForwarder` | nothing commits for a while, in which a node passes writes on, dies, and passes others on | who takes an answer for that of another request |
+//! | `StaleLease` | a leader with a slow clock hears late what was promised, is cut off, and may stand still; others lead meanwhile | who reads by a lease that has run out, or keeps no promise |
 //! | `BlindPair` | a follower's log loses its end while it is down, it starts twice, and meets one who lags, alone | who forgets that it may have promised more |
 
 use raftkv::base::{Role, Term};
@@ -18,7 +19,7 @@ use raftkv::base::{Role, Term};
 use super::chance::Chance;
 use super::disk::Place;
 use super::faults::Fault;
-use super::nemesis::{Pairs, across};
+use super::nemesis::{DRIFT_PPM, Healing, Pairs, across};
 use super::plan::{MILLI, Nemesis, SECOND};
 use super::trace::Kind;
 use super::world::{Event, Time, World};
@@ -33,11 +34,18 @@ pub enum Drill {
     LateForward,
     HastyForwarder,
     BlindPair,
+    StaleLease,
 }
 
 impl Drill {
-    pub const ALL: [Drill; 5] =
-        [Drill::Rivals, Drill::FigureEight, Drill::LateForward, Drill::HastyForwarder, Drill::BlindPair];
+    pub const ALL: [Drill; 6] = [
+        Drill::Rivals,
+        Drill::FigureEight,
+        Drill::LateForward,
+        Drill::HastyForwarder,
+        Drill::BlindPair,
+        Drill::StaleLease,
+    ];
 
     /// How many nodes it is about.
     pub fn nodes(self) -> usize {
@@ -99,6 +107,10 @@ impl World {
             (Drill::BlindPair, 1) => self.lose_end_of_log(),
             (Drill::BlindPair, 2) => self.leave_alone_with_laggard(),
             (Drill::BlindPair, 3) => self.carry_out(),
+            (Drill::StaleLease, 1) => self.let_nothing_from_leader(),
+            (Drill::StaleLease, 2) => self.let_late_promises_through(),
+            (Drill::StaleLease, 3) => self.leave_leader_alone(),
+            (Drill::StaleLease, 4) => self.carry_out(),
             _ => self.end_round(),
         }
     }
@@ -177,6 +189,19 @@ impl World {
                 self.course.cast = vec![leader, others[0], others[1]];
                 self.cut(across(&[others[1]], &[leader, others[0]]));
                 self.stage_in(1, 100 * MILLI + short);
+            }
+            Drill::StaleLease => {
+                self.course.cast = [&[leader][..], &others].concat();
+                for &other in &others {
+                    self.clog(other, leader);
+                    self.nodes[other].clock.drift(self.now, DRIFT_PPM);
+                    self.rearm(other);
+                }
+                self.nodes[leader].clock.drift(self.now, -DRIFT_PPM);
+                self.rearm(leader);
+                self.tally.count(Fault::ClockDrifted);
+                let delay = self.random.within(20 * MILLI, 120 * MILLI);
+                self.stage_in(1, delay);
             }
         }
     }
@@ -304,8 +329,8 @@ impl World {
 
     // ---- a forwarder in haste ------------------------------------------------------------------------------
 
-    /// It lives a few times, each time briefly, so that the numbers of its requests stay small. The last life outlasts the
-    /// stall.
+    /// It lives a few times, each time briefly, so that the numbers of its requests stay small. The last life outlasts
+    /// the stall.
     fn restart_forwarder(&mut self) {
         self.kill_for(self.course.cast[1], MILLI);
         let (stage, stalled) = (self.course.stage + 1, self.stall_in_drill());
@@ -314,6 +339,43 @@ impl World {
 
     fn stall_in_drill(&self) -> Time {
         self.plan.persist_stall.as_nanos() as Time * 3 / 4
+    }
+
+    // ---- a lease that has run out --------------------------------------------------------------------------
+
+    /// What the others promise from here on, they promise nobody. Now and then they have forgotten what they did
+    /// before.
+    fn let_nothing_from_leader(&mut self) {
+        let [leader, ref others @ ..] = self.course.cast[..] else { unreachable!("a drill of three nodes") };
+        let others = others.to_vec();
+        self.cut(others.iter().map(|other| (leader, *other)).collect());
+        let forget = self.random.below(3) == 0;
+        for &other in others.iter().filter(|_| forget) {
+            self.kill_for(other, MILLI);
+        }
+        let delay = self.random.skewed(MILLI, 300 * MILLI);
+        self.stage_in(2, delay);
+    }
+
+    fn let_late_promises_through(&mut self) {
+        let leader = self.course.cast[0];
+        for from in self.course.cast[1..].to_vec() {
+            self.schedule(0, Event::Heal(Box::new(Healing::Unclog { from, to: leader })));
+        }
+        self.stage_in(3, 5 * MILLI);
+    }
+
+    /// Its clients stay, and go on asking it. Now and then it stands still until others lead.
+    fn leave_leader_alone(&mut self) {
+        let leader = self.course.cast[0];
+        self.cut(across(&[leader], &self.course.cast[1..]));
+        if self.random.below(3) == 0 {
+            let lasts = self.random.within(700 * MILLI, 2 * SECOND);
+            let stands = self.stand_still(leader, lasts);
+            self.tally.add(Fault::Paused, u64::from(stands));
+        }
+        let delay = self.random.within(SECOND, 5 * SECOND / 2);
+        self.stage_in(4, delay);
     }
 
     // ---- a pair that knows too little ----------------------------------------------------------------------

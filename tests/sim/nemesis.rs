@@ -1,6 +1,7 @@
 //! What happens to the nodes, the ways between them, their clocks and their disks, and how it ends again.
 
 use raftkv::base::Random;
+use raftkv::base::limits::LEASE_DRIFT_PERCENT;
 
 use super::chance::Chance;
 use super::checkers::Verdict;
@@ -9,6 +10,10 @@ use super::faults::Fault;
 use super::plan::{Damages, MILLI, Nemesis, SECOND};
 use super::trace::Kind;
 use super::world::{Event, Time, World};
+
+/// Of any clock: so that no two differ by more than the drift bound of leases, 95 being less than a tenth below 105.
+pub const DRIFT_PPM: i64 = 50_000;
+const _: () = assert!((1_000_000 - DRIFT_PPM) * 100 >= (1_000_000 + DRIFT_PPM) * (100 - LEASE_DRIFT_PERCENT as i64));
 
 /// What an identity or a mark of damage takes.
 const SMALL_FILE_BYTES: u64 = 256;
@@ -69,13 +74,19 @@ impl World {
             Nemesis::Kill => self.kill_for_a_while(at),
             Nemesis::Pause => self.pause(at),
             Nemesis::Drift => {
-                let drift = self.random.below(100_001) as i64 - 50_000;
+                let drift = self.random.below(2 * DRIFT_PPM as u64 + 1) as i64 - DRIFT_PPM;
                 self.nodes[at].clock.drift(self.now, drift);
                 self.tally.count(Fault::ClockDrifted);
                 self.rearm(at);
             }
             Nemesis::Jump => {
                 let by = self.random.skewed(10 * MILLI, 5 * SECOND);
+                if self.plan.has_leases() {
+                    // The bound is the operator's word for it that no clock does so by itself. One that goes on while
+                    // its node stands still seems to have jumped to it.
+                    self.suspend(at, by);
+                    return Ok(());
+                }
                 self.nodes[at].clock.jump(self.now, by);
                 self.tally.count(Fault::ClockJumped);
                 self.rearm(at);
@@ -222,19 +233,35 @@ impl World {
     }
 
     fn pause(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        if !node.is_up() || node.paused_until > self.now {
-            return;
-        }
         let election = self.plan.election_timeout_max.as_nanos() as Time;
         let lasts = self.random.within(election + election / 4, 4 * election + SECOND);
+        if self.stand_still(at, lasts) {
+            self.tally.count(Fault::Paused);
+        }
+    }
+
+    fn suspend(&mut self, at: usize, lasts: Time) {
+        if self.stand_still(at, lasts) {
+            self.tally.count(Fault::Suspended);
+        }
+    }
+
+    /// False: it does already, or is not there.
+    pub fn stand_still(&mut self, at: usize, lasts: Time) -> bool {
+        let node = &mut self.nodes[at];
+        if !node.is_up() || node.paused_until > self.now {
+            return false;
+        }
         node.paused_until = self.now + lasts;
         node.pause_backlog = 0;
-        let epoch = node.epoch;
-        self.tally.count(Fault::Paused);
+        let (epoch, shown) = (node.epoch, node.clock.now(self.now));
+        if let Some(running) = node.running() {
+            running.actors.net.clock_at_turn = Some(shown); // it stopped in the middle of one
+        }
         self.trace.note(self.now, at + 1, Kind::Pause, lasts, format_args!("for {} ms", lasts / MILLI));
         // Behind all that has come meanwhile.
         self.schedule(lasts + MILLI, Event::Resume { at, epoch });
+        true
     }
 
     fn lose_power(&mut self, some: &[usize]) {

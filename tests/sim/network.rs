@@ -2,8 +2,8 @@
 //!
 //! A link is dialed, greeted and answered by the production handshake, and what goes over it is queued and encoded by
 //! the production code: only whole frames exist in between. What is done to a frame depends on what it is. Consensus
-//! stands anything, so its messages are lost, repeated and overtaken as the seed likes. Requests that are passed on, and
-//! their answers, rely on what TCP gives: they come in order and once, or the link breaks.
+//! stands anything, so its messages are lost, repeated and overtaken as the seed likes. Requests that are passed on,
+//! and their answers, rely on what TCP gives: they come in order and once, or the link breaks.
 
 mod links;
 mod serving;
@@ -20,6 +20,7 @@ use raftkv::node::consensus::ConsensusEvent;
 use raftkv::node::exits::Exits;
 use raftkv::wire;
 
+pub use self::serving::Stage;
 pub use self::shown::Brief;
 pub use self::thread::NodeNet;
 use super::chance::Chance;

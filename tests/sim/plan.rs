@@ -1,12 +1,14 @@
 //! What a seed decides before anything runs: the cluster, its settings, which faults there will be and how many.
 //!
-//! Faults are drawn like a swarm (Groce and others, "Swarm testing", 2012): each seed enables a part of them, so that no
-//! fault always hides behind another; some seeds have all of them, a few none.
+//! Faults are drawn like a swarm (Groce and others, "Swarm testing", 2012): each seed enables a part of them, so that
+//! no fault always hides behind another; some seeds have all of them, a few none.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use raftkv::base::Random;
+use raftkv::base::limits::{LEASE_DRIFT_PERCENT, PROMISE_MAX};
+use raftkv::raft::LeaseConfig;
 
 use super::chance::{Chance, Delay, PerMillion};
 use super::drills::Drill;
@@ -102,12 +104,13 @@ pub struct Delays {
     pub start: Delay,
 }
 
-/// Whose disks lose what they held durably. In each case an intact copy of everything that may have been acknowledged is
-/// left.
+/// Whose disks lose what they held durably. In each case an intact copy of everything that may have been acknowledged
+/// is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damages {
     None,
-    /// Anything may happen to the disk of one node, also what nobody can foresee: reads that fail, writes that go astray.
+    /// Anything may happen to the disk of one node, also what nobody can foresee: reads that fail, writes that go
+    /// astray.
     One(usize),
     /// Bits flip and sectors become unreadable on all, wherever another disk holds what is lost.
     Many,
@@ -155,6 +158,10 @@ pub struct Plan {
     pub dies_voting: PerMillion,
     pub damages: Damages,
     pub scrub_interval: Duration,
+    /// By node. No clock drifts by more than the bound.
+    pub leases: Vec<Option<LeaseConfig>>,
+    /// Between a read's look at the value, its look at the clock, and its answer: the thread may stand still.
+    pub read_stands: Delay,
     /// What is done on purpose, in place of what happens by chance.
     pub drill: Option<Drill>,
 }
@@ -164,10 +171,17 @@ impl Plan {
     pub fn draw(seed: u64, random: &mut Random, load: Load) -> Plan {
         let plan = Plan::draw_swarm(random, load);
         let mut random = Random::new(seed ^ 0x6472_696c_6c73);
-        match random.below(5) {
+        let plan = match random.below(5) {
             0 => plan.for_drill(Drill::ALL[random.index(Drill::ALL.len())]),
             _ => plan,
-        }
+        };
+        let leases = draw_leases(&plan, &mut random);
+        Plan { leases, ..plan }
+    }
+
+    /// Whether some node reads by lease. Then no clock may show more than has passed.
+    pub fn has_leases(&self) -> bool {
+        self.leases.iter().any(Option::is_some)
     }
 
     /// Nothing stands in the way of the drill, and clients never give it a rest.
@@ -202,6 +216,17 @@ impl Plan {
             drill: Some(drill),
             ..self
         }
+        .for_late_elections(drill)
+    }
+
+    /// Where leases are at stake, the leader does not step down before they have run out, and others wait for nothing
+    /// but their promise.
+    fn for_late_elections(self, drill: Drill) -> Plan {
+        if drill != Drill::StaleLease {
+            return self;
+        }
+        let ms = Duration::from_millis;
+        Plan { election_timeout_min: ms(150), election_timeout_max: ms(1000), ..self }
     }
 
     fn draw_swarm(random: &mut Random, load: Load) -> Plan {
@@ -243,10 +268,43 @@ impl Plan {
             dies_voting: if nemeses.is_empty() { 0 } else { [0, 0, 50_000, 300_000][random.index(4)] },
             damages: if damages { draw_damages(random, nodes) } else { Damages::None },
             scrub_interval: Duration::from_millis(random.skewed(2000, 60_000)),
+            leases: Vec::new(),
+            read_stands: Delay { low: 0, high: 20 * MICRO, tail_rate: 20_000, tail_high: SECOND },
             drill: None,
             nemeses,
         }
     }
+}
+
+/// Mostly all nodes have the same; now and then some promise less, or nothing, and in some seeds nobody does.
+fn draw_leases(plan: &Plan, random: &mut Random) -> Vec<Option<LeaseConfig>> {
+    let lease = |promise_ms: u64| {
+        let promise = Duration::from_millis(promise_ms).min(PROMISE_MAX);
+        Some(LeaseConfig { promise, drift_percent: LEASE_DRIFT_PERCENT })
+    };
+    let longest_ms = PROMISE_MAX.as_millis() as u64;
+    let election_ms = plan.election_timeout_min.as_millis() as u64;
+    match plan.drill {
+        // A clock that jumps has shown more than has passed.
+        Some(Drill::LateForward) => return vec![None; plan.nodes],
+        Some(Drill::StaleLease) => {
+            let others_ms = [longest_ms, longest_ms, 100][random.index(3)];
+            let full = random.index(plan.nodes);
+            return (0..plan.nodes).map(|at| lease(if at == full { longest_ms } else { others_ms })).collect();
+        }
+        _ => {}
+    }
+    let most = match random.below(8) {
+        0 => return vec![None; plan.nodes],
+        1 | 2 => longest_ms, // an election waits for it alone
+        _ => election_ms * random.within(50, 95) / 100,
+    };
+    let of_one = |_| match random.below(8) {
+        0 => None,
+        1 => lease(random.within(10, longest_ms)),
+        _ => lease(most),
+    };
+    (0..plan.nodes).map(of_one).collect()
 }
 
 fn draw_nemeses(random: &mut Random) -> Vec<Nemesis> {

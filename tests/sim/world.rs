@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 use linearizability::{History, Limits};
 use raftkv::base::{Moment, NodeId, Random};
-use raftkv::net::NetEvent;
+use raftkv::net::{ConnectionId, NetEvent};
 use raftkv::node::consensus::ConsensusEvent;
 
 use super::chance::Chance;
@@ -20,7 +20,7 @@ use super::client::{Client, Conn, Parcel};
 use super::drills::Course;
 use super::faults::{Fault, Tally};
 use super::nemesis::Healing;
-use super::network::{Network, WireId};
+use super::network::{Network, Stage, WireId};
 use super::node::{Actor, Life, Node};
 use super::plan::{Damages, Load, MILLI, Plan, SAFETY_PHASE, SECOND};
 use super::shrink::Cuts;
@@ -80,6 +80,13 @@ pub enum Event {
     Frame {
         wire: WireId,
         frame: Bytes,
+    },
+    /// The network thread of a node goes on with reads of a connection.
+    Reading {
+        at: usize,
+        epoch: u32,
+        connection: ConnectionId,
+        stage: Stage,
     },
     ToServer {
         conn: u32,
@@ -282,6 +289,10 @@ impl World {
         match event {
             Event::Wake { at, epoch, actor } => self.on_wake(usize::from(at), epoch, actor),
             Event::Frame { wire, frame } => self.on_frame(wire, frame),
+            Event::Reading { at, epoch, connection, stage } if self.nodes[at].epoch == epoch => {
+                self.on_reading(at, connection, stage)
+            }
+            Event::Reading { .. } => Ok(()),
             Event::ToServer { conn, parcel } => self.on_parcel_for_server(conn, parcel),
             Event::ToClient { conn, parcel } => self.on_parcel_for_client(conn, parcel),
             Event::ClientWake { client, wake } => self.on_client_wake(usize::from(client), wake),
@@ -444,7 +455,7 @@ impl World {
             if replica.applied() != last || replica.view().commit != last || !replica.is_intact() || !has_room {
                 return false;
             }
-            digests.push(state::digest(replica.store(), keys));
+            digests.push(state::digest(replica.store().view(), keys));
         }
         digests.windows(2).all(|pair| pair[0] == pair[1])
     }

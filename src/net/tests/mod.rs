@@ -4,6 +4,7 @@
 mod clients;
 mod conversation;
 mod hostile;
+mod leases;
 mod links;
 mod turns;
 
@@ -99,6 +100,8 @@ fn config(id: u32, listener: TcpListener, peers: &[(u32, SocketAddr)], limits: N
         // In the tests of the real loop a part of it runs in each turn.
         spin: Spin::new(Duration::from_micros(100)),
         seed: u64::from(id),
+        served: Arc::default(),
+        clock: || Moment::ZERO,
     }
 }
 

@@ -68,10 +68,17 @@ impl Replica {
         self.leader_in(&self.raft.view())
     }
 
+    /// This node, as the answers of a leader name it.
+    pub(super) fn me(&self) -> Leader {
+        Leader { id: self.id, address: self.own_address.clone() }
+    }
+
     pub(super) fn leader_in(&self, view: &raft::View) -> Option<Leader> {
         let id = view.leader?;
-        let address = if id == self.id { self.own_address.clone() } else { self.peers.get(&id)?.address.clone() };
-        Some(Leader { id, address })
+        if id == self.id {
+            return Some(self.me());
+        }
+        Some(Leader { id, address: self.peers.get(&id)?.address.clone() })
     }
 
     pub(super) fn take_addresses(&mut self, members: &Members) {

@@ -19,6 +19,7 @@ impl Replica {
                 counted: progress.is_none_or(|progress| progress.counted),
             }
         });
+        let store = self.served.store();
         Status {
             id: self.id,
             cluster: match self.cluster {
@@ -31,14 +32,15 @@ impl Replica {
             commit: view.commit,
             applied: self.applied,
             last: view.last,
-            revision: self.store.view().revision(),
-            keys: self.store.view().len() as u64,
-            digest: self.store.view().digest(),
+            revision: store.view().revision(),
+            keys: store.view().len() as u64,
+            digest: store.view().digest(),
             peers: peers.collect(),
             problems: self.problems(now).into_iter().chain(self.silences(now)).collect(),
             scrub: self.scrub,
             version: crate::VERSION.to_string(),
             uptime: now.since(self.started),
+            holds_lease: now < self.served.until(),
         }
     }
 }

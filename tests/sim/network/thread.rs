@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raftkv::base::{ClusterId, InstanceId, NodeId, Random};
-use raftkv::net::{Admission, Backoff, ConnectionId, LinkQueue, Me, NetLimits, PeerCredit, Session};
+use bytes::BytesMut;
+use raftkv::base::{ClusterId, InstanceId, Moment, NodeId, Random};
+use raftkv::net::{Admission, Backoff, ConnectionId, LinkQueue, Me, NetLimits, PeerCredit, Served, Session};
 
 use super::super::node::CLUSTER_NAME;
 use super::WireId;
@@ -22,12 +23,18 @@ pub struct NodeNet {
     pub credit: PeerCredit,
     pub random: Random,
     pub touched: Vec<ConnectionId>,
+    pub served: Arc<Served>,
+    /// What the clock showed when the turn began in which the thread stood still last.
+    pub clock_at_turn: Option<Moment>,
 }
 
 pub struct ClientSession {
     pub generation: u32,
     pub session: Session,
     pub conn: u32,
+    /// How many times the thread has looked at values that it has not answered yet; what comes meanwhile waits.
+    pub reading: usize,
+    pub held: BytesMut,
 }
 
 pub struct Link {
@@ -52,6 +59,7 @@ impl NodeNet {
         peers: Vec<NodeId>,
         limits: NetLimits,
         random: Random,
+        served: Arc<Served>,
     ) -> NodeNet {
         let advertise = format!("sim:{id}").into();
         let me = Me { id, instance, cluster_name: CLUSTER_NAME.to_string(), cluster, advertise };
@@ -68,6 +76,8 @@ impl NodeNet {
             credit: PeerCredit::default(),
             random,
             touched: Vec::new(),
+            served,
+            clock_at_turn: None,
         }
     }
 

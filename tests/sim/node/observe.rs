@@ -51,7 +51,7 @@ impl World {
         }
         if applied != seen.applied {
             let keys = self.keys.iter().map(|key| &key[..]);
-            self.checks.states.on_applied(id, applied, state::digest(replica.store(), keys))?;
+            self.checks.states.on_applied(id, applied, state::digest(replica.store().view(), keys))?;
         }
         memory::on_log(id, replica.log_bytes(), self.plan.log_memory_bytes_max)?;
         if is_elected {

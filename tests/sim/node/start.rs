@@ -6,7 +6,7 @@ use std::sync::Arc;
 use raftkv::base::limits::PROMISE_MAX;
 use raftkv::base::{InstanceId, Member, Members, NodeId, Random};
 use raftkv::disk::{DataDir, OpenError, Opened, Pace, Wal, WalSettings, Wanted};
-use raftkv::net::NetLimits;
+use raftkv::net::{NetLimits, Served};
 use raftkv::node::background::Background;
 use raftkv::node::consensus::Consensus;
 use raftkv::node::replica::{Replica, ReplicaConfig};
@@ -77,13 +77,23 @@ impl World {
         let members =
             recovered.members.last().map_or_else(|| Arc::new(bootstrap.clone()), |(_, members)| members.clone());
         let peers = members.all().filter(|member| member.id != id).map(|member| member.id).collect();
-        let net = NodeNet::new(id, instance, data_dir.cluster_id(), peers, self.net_limits(), self.random.split());
+        let served = Arc::<Served>::default();
+        let net = NodeNet::new(
+            id,
+            instance,
+            data_dir.cluster_id(),
+            peers,
+            self.net_limits(),
+            self.random.split(),
+            served.clone(),
+        );
         let config = ReplicaConfig {
             raft: self.raft_config(id, instance, bootstrap, seed),
             cluster_name: CLUSTER_NAME.to_string(),
             request_timeout: self.plan.request_timeout,
             started: now,
             forward_id_first: Random::new(seed).next() >> 1,
+            served,
         };
         let replica = Replica::new(config, recovered, now);
         let view = replica.view();
@@ -151,7 +161,7 @@ impl World {
             election_timeout_min: plan.election_timeout_min,
             election_timeout_max: plan.election_timeout_max,
             heartbeat: plan.heartbeat,
-            lease: None,
+            lease: plan.leases[id.get() as usize - 1],
             promise_max: PROMISE_MAX,
             persist_stall: plan.persist_stall,
             append_bytes_max: plan.append_bytes_max,

@@ -84,7 +84,7 @@ impl World {
         let most = if exits.random.below(16) == 0 { 1 + exits.random.index(4) } else { 4096 };
         take_due(&mut exits.lanes.consensus, exits.now, exits.random, &mut events, most);
         let count = events.len();
-        let after = actors.consensus.turn(now, events.drain(..), &mut exits);
+        let after = actors.consensus.turn(|| now, events.drain(..), &mut exits);
         self.scratch_consensus = events;
         self.trace.note(self.now, at + 1, Kind::Turn, count as u64, format_args!("of {count} events"));
         self.observe_queued(at)?;

@@ -1,0 +1,159 @@
+//! What consensus lets others read: the state as it is applied, and until when reads may be answered from it.
+//!
+//! Consensus is the only writer. It takes the lock to apply what a turn has committed, in bounded slices; a reader
+//! takes it for one value, or one bounded page. Neither waits for the other for longer than that. When the turn's
+//! entries are applied, and before anything else of the turn leaves the thread, consensus publishes one number: until
+//! when, on the node's clock, nobody else can have been elected. It says all: that the lease is held, that the first
+//! entry of the term is applied, that the node is sound and not about to stop.
+//!
+//! A read by lease, on the net thread, or on that of an embedded client:
+//!
+//! ```text
+//! the request is taken  ->  the value is read  ->  the clock is sampled  ->  the published number is looked at
+//! ```
+//!
+//! The value was the cluster's when it was read if the clock shows a later time that is still before the number, and
+//! the number is looked at behind the value too: a node that stops leading takes the number back before its vote can
+//! help another one. How long the answer takes from there on changes nothing. A sample from before the request was
+//! taken would be worth nothing: between the two the process may have stood still for longer than any lease.
+//!
+//! Nothing here is ordered more strongly than by the lock: whoever has got it sees what the writer did before, and what
+//! a reader does next comes after it got it. So its value is at least as old as its sample, and as its look at the
+//! number.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::reads;
+use crate::api::{Leader, Reply, Request};
+use crate::base::Moment;
+use crate::kv::Store;
+
+/// Shared by consensus and whoever reads.
+#[derive(Debug, Default)]
+pub struct Served {
+    state: RwLock<State>,
+    /// Nanoseconds; 0: no read may be answered here.
+    until: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub store: Store,
+    /// This node, as an answer names it: who reads by lease leads.
+    pub me: Option<Leader>,
+}
+
+/// A value that was read, and may not be told yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Unconfirmed(Reply);
+
+impl Served {
+    // ---- consensus -------------------------------------------------------------------------------------------
+
+    /// For consensus alone. Readers wait meanwhile: see [`Served::let_readers_in`].
+    pub fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
+    }
+
+    /// Between two slices of a long turn.
+    pub fn let_readers_in(guard: &mut RwLockWriteGuard<'_, State>) {
+        RwLockWriteGuard::bump(guard);
+    }
+
+    /// Reads may be answered from here until then; `None`: not any more.
+    pub fn publish(&self, until: Option<Moment>) {
+        let until = until.unwrap_or(Moment::ZERO).0;
+        if self.until.load(Ordering::Relaxed) != until {
+            self.until.store(until, Ordering::Release);
+        }
+    }
+
+    // ---- whoever reads ---------------------------------------------------------------------------------------
+
+    pub fn store(&self) -> MappedRwLockReadGuard<'_, Store> {
+        RwLockReadGuard::map(self.state.read(), |state| &state.store)
+    }
+
+    /// Until when reads may be answered, as it is published now.
+    pub fn until(&self) -> Moment {
+        Moment(self.until.load(Ordering::Acquire))
+    }
+
+    /// Reads what `request` asks for; `None`: it is none that is answered here, or none is at present.
+    pub fn look_up(&self, request: &Request) -> Option<Unconfirmed> {
+        if self.until() == Moment::ZERO || !reads::is_short(request) {
+            return None;
+        }
+        let state = self.state.read();
+        let State { store, me } = state.deref();
+        Some(Unconfirmed(reads::answer(store.view(), request, me.clone())))
+    }
+
+    /// The answer, if the value was the cluster's when it was read. `now`: sampled since then.
+    pub fn confirm(&self, value: Unconfirmed, now: Moment) -> Option<Reply> {
+        (now < self.until()).then_some(value.0)
+    }
+
+    /// Both in one.
+    pub fn answer(&self, request: &Request, clock: fn() -> Moment) -> Option<Reply> {
+        let value = self.look_up(request)?;
+        self.confirm(value, clock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Outcome;
+    use crate::base::{Command, Operation};
+
+    fn get() -> Request {
+        Request::Get { key: "k".into(), revision: None }
+    }
+
+    fn served() -> Served {
+        let served = Served::default();
+        let operations = vec![Operation::Put { key: "k".into(), value: "v".into() }];
+        served.write().store.apply(&Command { operations, ..Command::default() });
+        served
+    }
+
+    fn value(reply: &Reply) -> &[u8] {
+        let Ok(Outcome::Value { found: Some(found), .. }) = &reply.result else { panic!("{reply:?}") };
+        &found.value
+    }
+
+    #[test]
+    fn a_read_is_answered_only_before_the_published_time() {
+        let served = served();
+        assert!(served.look_up(&get()).is_none(), "nothing was published");
+        served.publish(Some(Moment(100)));
+        let reply = served.confirm(served.look_up(&get()).unwrap(), Moment(99));
+        assert_eq!(value(&reply.unwrap()), b"v");
+        assert_eq!(served.confirm(served.look_up(&get()).unwrap(), Moment(100)), None);
+    }
+
+    #[test]
+    fn what_was_read_before_the_lease_was_taken_back_is_not_answered() {
+        let served = served();
+        served.publish(Some(Moment(100)));
+        let value = served.look_up(&get()).unwrap();
+        served.publish(None);
+        assert_eq!(served.confirm(value, Moment(50)), None);
+    }
+
+    #[test]
+    fn only_what_is_soon_read_is_read_here() {
+        let served = served();
+        served.publish(Some(Moment(100)));
+        let list = |limit| Request::List { prefix: "".into(), after: None, limit, revision: None };
+        assert!(served.look_up(&list(10)).is_some());
+        for request in [list(0), list(1 << 20), Request::Status, Request::Scrub] {
+            assert!(served.look_up(&request).is_none(), "{request:?}");
+        }
+    }
+}
