@@ -265,11 +265,11 @@ mod tests {
         let (proposed, last_index, last_term) = (Term(2), LogIndex(9), Term(1));
         let asked = std::iter::once(from_peer(3, Body::PreVote { proposed, last_index, last_term }));
         consensus.turn(|| awake.get(), asked, &mut sent);
-        let body = |event| match event {
-            &NetEvent::Send { ref message } => Some(&message.body),
+        let sent_on = sent.0.iter().filter_map(|event| match event {
+            NetEvent::Send { message } => Some(&message.body),
             _ => None,
-        };
-        let answers: Vec<&Body> = sent.0.iter().filter_map(body).collect();
+        });
+        let answers: Vec<&Body> = sent_on.collect();
         let granted = |body: &&Body| matches!(body, Body::PreVoteReply { granted: true, .. });
         assert!(answers.len() == 2 && !answers.iter().any(granted), "{answers:?}");
     }

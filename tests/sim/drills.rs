@@ -359,7 +359,8 @@ impl World {
 
     fn let_late_promises_through(&mut self) {
         let leader = self.course.cast[0];
-        for from in self.course.cast[1..].to_vec() {
+        for place in 1..self.course.cast.len() {
+            let from = self.course.cast[place];
             self.schedule(0, Event::Heal(Box::new(Healing::Unclog { from, to: leader })));
         }
         self.stage_in(3, 5 * MILLI);
