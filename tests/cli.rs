@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use raftkv::api::{Found, Leader, Outcome, Reply, Request, Status};
+use raftkv::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request, Status};
 use raftkv::base::limits::FRAME_BYTES_MAX;
 use raftkv::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
 use raftkv::wire;
@@ -38,6 +38,8 @@ fn serve(mut stream: TcpStream, keys: &Keys, own: &str) -> Option<()> {
             let asked = wire::decode_request(frame).unwrap();
             let leader = Some(Leader { id, address: own.into() });
             let result = match asked.request {
+                // As a node does that was built before there were any.
+                Ok(Request::Latency) => Err(Error::new(ErrorCode::BadFrame, "no operation that this version knows")),
                 Ok(request) => Ok(answer(request, keys, leader.clone())?),
                 Err(error) => Err(error),
             };
@@ -78,7 +80,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
             let keys = keys.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
             Outcome::Keys { revision, keys, more: false }
         }
-        Request::Status | Request::Scrub => Outcome::Status(Box::new(Status {
+        Request::Status | Request::Scrub | Request::Latency => Outcome::Status(Box::new(Status {
             id: NodeId::new(1).unwrap(),
             cluster: "test".into(),
             role: Role::Leader,
@@ -209,6 +211,23 @@ fn status_shows_a_row_for_each_node() {
     assert_eq!((status, rows.len()), (0, 3), "{table}");
     assert!(rows[1].contains("leader") && rows[1].contains("1m1s"), "{table}");
     assert!(rows[2].contains("unreachable") && rows[2].contains("connection refused"), "{table}");
+}
+
+#[test]
+fn a_node_too_old_to_measure_is_told_apart() {
+    let server = server();
+    let output = raftkv(&server, &["status", "--latency"], b"");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("node 1 at 127.0.0.1:") && said.contains("runs a version (test) that does not"), "{said}");
+    let (status, json) = run(&server, &["status", "--latency", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let node = &json["nodes"][0];
+    assert_eq!((status, &node["role"], &node["error"]["code"]), (1, &"leader".into(), &"bad_frame".into()));
+    assert!(node["why_silent"].as_str().unwrap().contains("a newer one does"), "{node}");
+    let one = ["status", "--latency", "--only", "--timeout-ms", "50", "--server"];
+    assert_eq!(run("", &[&one[..], &[&nobody()]].concat()).0, 3, "unreachable");
+    assert_eq!(run(&server, &["status", "--only"]).0, 2, "usage");
 }
 
 #[test]

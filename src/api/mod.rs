@@ -4,7 +4,9 @@
 //! embedded cluster all speak these; `wire` turns them into bytes. Pure: no clock, thread or socket.
 
 mod error;
+mod latency;
 mod request;
 
 pub use error::{Applied, Error, ErrorCode};
+pub use latency::{Latency, Percentiles, StageLatency};
 pub use request::{Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};

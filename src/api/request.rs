@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Error, ErrorCode};
+use super::{Error, ErrorCode, Latency};
 use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
 
@@ -23,6 +23,8 @@ pub enum Request {
     /// The asked node reads its whole log once, for damage; answered at once, as [`Request::Status`] is, which tells
     /// how it goes on.
     Scrub,
+    /// Where the time of requests goes in the asked node: answered by its net thread, and never forwarded.
+    Latency,
 }
 
 impl Request {
@@ -43,7 +45,7 @@ impl Request {
                 check_length("prefix", prefix)?;
                 after.as_ref().map_or(Ok(()), |after| check_length("key after AFTER", after))
             }
-            Request::Status | Request::Scrub => Ok(()),
+            Request::Status | Request::Scrub | Request::Latency => Ok(()),
         }
     }
 }
@@ -118,6 +120,7 @@ pub enum Outcome {
         more: bool,
     },
     Status(Box<Status>),
+    Latency(Box<Latency>),
 }
 
 /// A value and where it comes from.

@@ -57,6 +57,8 @@ pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 pub const RESULT_KEYS_MAX: usize = 1024 * 1024;
 /// Most peers, and most problems, that a status may name. Reached: whoever decodes the answer closes the connection.
 pub const STATUS_PEERS_MAX: usize = 1024;
+/// Most stages that an answer may say latencies of. Reached: whoever decodes it closes the connection.
+pub const LATENCY_STAGES_MAX: usize = 256;
 /// Most entries that one message asks a peer for, after damage. Reached when sending: the rest is asked for later; when
 /// receiving: the link is closed and counted.
 pub const REFILL_ENTRIES_MAX: usize = 64;
@@ -197,6 +199,9 @@ pub const TWINS_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A peer whose link is up and that has answered its leader nothing for so long is reported.
 pub const SILENCE_REPORT_AFTER: Duration = Duration::from_secs(2);
+
+/// What is lately, of latencies: the period that runs and the one before it, each as long as this.
+pub const LATENCY_PERIOD: Duration = Duration::from_secs(30);
 /// A pass of the scrub over the log, that nobody asked for, is spread over this time.
 pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a step of the scrub reads; other work of the background thread comes between two.

@@ -13,6 +13,7 @@ pub mod moment;
 pub mod random;
 pub mod role;
 pub mod space;
+pub mod stage;
 pub mod steps;
 pub mod words;
 
@@ -24,5 +25,6 @@ pub use moment::Moment;
 pub use random::Random;
 pub use role::Role;
 pub use space::{Shortage, Space};
+pub use stage::Stage;
 pub use steps::Step;
-pub use words::{counted, mebibytes};
+pub use words::{brief, counted, mebibytes};

@@ -19,6 +19,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod common;
 mod demo;
 mod exit;
+mod latency;
 mod node;
 pub mod node_args;
 mod nodes;

@@ -116,6 +116,7 @@ fn settings(args: &NodeArgs) -> Settings {
             scrub_interval: (args.scrub_hours > 0).then(|| Duration::from_secs(args.scrub_hours * 3600)),
             segment_bytes: args.segment_mib * MIB,
             log_memory_bytes_max: mib(args.log_memory_mib),
+            measure_stages: !args.no_stages,
             ..Tuning::default()
         },
         net: NetLimits {

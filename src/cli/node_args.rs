@@ -146,6 +146,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "LEVEL", value_parser = log_level)]
     pub log_level: Option<log::LevelFilter>,
 
+    /// Measure no stages of requests: to find out what measuring them costs
+    #[arg(long, hide = true)]
+    pub no_stages: bool,
+
     /// Stop cleanly when standard input ends: how `raftkv demo` takes its nodes with it
     #[arg(long, hide = true)]
     pub exit_on_stdin_close: bool,

@@ -1,12 +1,14 @@
 //! What answers look like on standard output: as text by the line protocol's printing rule, as bytes, or as JSON.
 
 use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::Exit;
-use crate::api::{Applied, Found, Outcome, Reply, Status};
+use crate::api::{Applied, Found, Latency, Outcome, Percentiles, Reply, StageLatency, Status};
+use crate::base::NodeId;
 use crate::client::{Census, Error, Seen};
 use crate::wire;
 
@@ -97,6 +99,7 @@ pub fn outcome_json(outcome: &Outcome) -> Value {
             json!({ "keys": keys, "more": more, "revision": revision.0 })
         }
         Outcome::Status(status) => status_json(status),
+        Outcome::Latency(latency) => json!({ "id": latency.id.get(), "stages": stages_json(latency) }),
     }
 }
 
@@ -173,6 +176,30 @@ fn status_json(status: &Status) -> Value {
         }),
         "holds_lease": status.holds_lease,
         "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+pub fn stages_json(latency: &Latency) -> Value {
+    let stage = |said: &StageLatency| {
+        json!({
+            "stage": said.stage.name().replace(' ', "_"),
+            "peer": said.peer.map(NodeId::get),
+            "lately": percentiles_json(&said.lately),
+            "total": percentiles_json(&said.total),
+        })
+    };
+    latency.stages.iter().map(stage).collect()
+}
+
+fn percentiles_json(Percentiles { count, p50, p90, p99, p999, max }: &Percentiles) -> Value {
+    let nanos = |length: &Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+    json!({
+        "count": count,
+        "p50_ns": nanos(p50),
+        "p90_ns": nanos(p90),
+        "p99_ns": nanos(p99),
+        "p999_ns": nanos(p999),
+        "max_ns": nanos(max),
     })
 }
 

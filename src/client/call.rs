@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::addresses::Addresses;
 use super::{Connection, Error, Page, Pages, Patience, Tried};
-use crate::api::{Applied, ErrorCode, Found, Leader, Outcome, Reply, Request, Status};
+use crate::api::{Applied, ErrorCode, Found, Latency, Leader, Outcome, Reply, Request, Status};
 use crate::base::{NodeId, Operation, Random, Revision};
 use crate::guard::{Guard, removed};
 
@@ -117,25 +117,41 @@ impl Client {
 
     /// What the node at `address` says of itself; asked on a connection of its own, and of nobody else.
     pub fn status(&self, address: &str) -> Result<Status, Error> {
-        self.ask_one(address, &Request::Status)
+        self.ask_for_status(address, &Request::Status)
     }
 
     /// Has the node at `address` read its whole log once, for damage. Returns at once; [`Client::status`] tells how it
     /// goes on: `passes` is one more when it is done.
     pub fn scrub(&self, address: &str) -> Result<Status, Error> {
-        self.ask_one(address, &Request::Scrub)
+        self.ask_for_status(address, &Request::Scrub)
     }
 
-    /// `request` is one that is answered with a status.
-    fn ask_one(&self, address: &str, request: &Request) -> Result<Status, Error> {
+    /// Where the time of requests goes in the node at `address`. One of a version that measures nothing refuses it, with
+    /// [`ErrorCode::BadFrame`].
+    pub fn latency(&self, address: &str) -> Result<Latency, Error> {
+        match self.ask_one(address, &Request::Latency)? {
+            Outcome::Latency(latency) => Ok(*latency),
+            other => Err(another_answer(address, &other)),
+        }
+    }
+
+    fn ask_for_status(&self, address: &str, request: &Request) -> Result<Status, Error> {
+        match self.ask_one(address, request)? {
+            Outcome::Status(status) => Ok(*status),
+            other => Err(another_answer(address, &other)),
+        }
+    }
+
+    /// On a connection of its own. `request` is one that the node answers itself, at once.
+    fn ask_one(&self, address: &str, request: &Request) -> Result<Outcome, Error> {
         let interrupt = self.settings.interrupt.clone();
         let patience = Patience { until: Instant::now() + self.settings.timeout, interrupt: interrupt.as_deref() };
-        let (_, status) = self.greet(address, request, patience).map_err(|error| match error.kind() {
+        let (_, answer) = self.greet(address, request, patience).map_err(|error| match error.kind() {
             _ if patience.is_interrupted() => Error::Interrupted,
             ErrorKind::InvalidData => Error::BadAnswer { address: address.to_string(), why: error.to_string() },
             _ => unreachable_at(address, &error),
         })?;
-        status.map_err(Error::Refused)
+        answer.map_err(Error::Refused)
     }
 
     /// Connects if it is not connected, so that [`Client::server`] and [`Client::leader`] can be told.
@@ -302,45 +318,48 @@ impl Client {
 
     /// Replaces the link by one to `address`; leaves it when that fails.
     fn dial(&mut self, address: &str, patience: Patience<'_>) -> io::Result<()> {
-        let (connection, status) = self.greet(address, &Request::Status, patience)?;
-        // A node that refuses the greeting (it is stopping) still answers: what is asked next will show.
-        let node = status.as_ref().ok().map(|status| status.id);
-        if let Ok(status) = status {
-            self.addresses.on_status(&status);
-        }
+        let (connection, answer) = self.greet(address, &Request::Status, patience)?;
+        let node = match answer {
+            Ok(Outcome::Status(status)) => {
+                self.addresses.on_status(&status);
+                Some(status.id)
+            }
+            Ok(other) => {
+                return Err(io::Error::new(ErrorKind::InvalidData, another_answer(address, &other).to_string()));
+            }
+            // A node that refuses the greeting (it is stopping) still answers: what is asked next will show.
+            Err(_) => None,
+        };
         self.link = Some(Link { address: address.to_string(), node, connection });
         Ok(())
     }
 
-    /// Connects and asks for the status, or what is answered by it, each within `dial_timeout`: what accepts but does
-    /// not answer (a process that was stopped) is found out before anything is entrusted to it.
+    /// Connects and asks for the status, or what else the node answers at once, each within `dial_timeout`: what accepts
+    /// but does not answer (a process that was stopped) is found out before anything is entrusted to it.
     fn greet(
         &self,
         address: &str,
         request: &Request,
         patience: Patience<'_>,
-    ) -> io::Result<(Connection, Result<Status, crate::api::Error>)> {
+    ) -> io::Result<(Connection, Result<Outcome, crate::api::Error>)> {
         let within = || Patience { until: patience.until.min(Instant::now() + self.settings.dial_timeout), ..patience };
         let mut connection = Connection::dial(address, within())?;
         let reply = ask(&mut connection, request, within())?;
-        match reply.result {
-            Ok(Outcome::Status(status)) => Ok((connection, Ok(*status))),
-            Ok(other) => {
-                let why = format!("asked for its status it answered {other:?}");
-                Err(io::Error::new(ErrorKind::InvalidData, why))
-            }
-            Err(error) => Ok((connection, Err(error))),
-        }
+        Ok((connection, reply.result))
     }
 
     fn unexpected(&mut self, request: &Request, outcome: &Outcome) -> Error {
         let address = self.link.take().map_or_else(String::new, |link| link.address);
-        let why = format!("it gave the answer to another question: {outcome:?}");
-        match request.is_write() {
-            true => Error::OutcomeUnknown { address, why },
-            false => Error::BadAnswer { address, why },
+        match another_answer(&address, outcome) {
+            Error::BadAnswer { address, why } if request.is_write() => Error::OutcomeUnknown { address, why },
+            error => error,
         }
     }
+}
+
+fn another_answer(address: &str, outcome: &Outcome) -> Error {
+    let why = format!("it gave the answer to another question: {outcome:?}");
+    Error::BadAnswer { address: address.to_string(), why }
 }
 
 fn ask(connection: &mut Connection, request: &Request, patience: Patience<'_>) -> io::Result<Reply> {

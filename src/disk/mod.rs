@@ -72,4 +72,4 @@ pub use recovery::{Cut, ReadSoFar, RecoveryReport};
 pub use repair::{Offered, RepairProgress, Repairer};
 pub use scrub::{Scrub, ScrubStep};
 pub use segment::{Pace, PreparedSegment, SegmentJob};
-pub use wal::{Opened, Wal, WalSettings};
+pub use wal::{Opened, SyncTimer, Wal, WalSettings};

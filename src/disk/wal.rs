@@ -28,6 +28,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -49,7 +50,7 @@ use super::slots::TermSlots;
 use crate::base::limits::{
     ENTRY_DATA_BYTES_MAX, LOG_MEMORY_BYTES_MAX, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENTS_READY,
 };
-use crate::base::{ClusterId, Entry, LogIndex, Space};
+use crate::base::{ClusterId, Entry, LogIndex, Moment, Space};
 use crate::guard::{Guard, asserting, removed};
 use crate::raft::{Persist, Recovered};
 
@@ -135,6 +136,14 @@ pub struct Wal {
     encoder: BatchEncoder,
     /// The first error. It is never overcome.
     failed: Option<String>,
+    timer: Option<SyncTimer>,
+}
+
+/// Who is told how long each fsync of a batch took, and by which clock.
+pub struct SyncTimer {
+    pub clock: fn() -> Moment,
+    /// The time behind it, and how long it took.
+    pub report: Box<dyn FnMut(Moment, Duration) + Send>,
 }
 
 impl Wal {
@@ -177,8 +186,13 @@ impl Wal {
             taken,
             encoder: BatchEncoder::default(),
             failed: None,
+            timer: None,
         };
         Ok(Opened { wal, recovered: found.recovered, reader, repairer, report: found.report })
+    }
+
+    pub fn time_syncs(&mut self, timer: SyncTimer) {
+        self.timer = Some(timer);
     }
 
     /// Makes everything in `batch` durable, in order, with as few writes and fsyncs as the limits allow; with nothing
@@ -309,6 +323,7 @@ impl Wal {
         if !removed(Guard::ShortWriteIgnored) {
             whole?;
         }
+        let begun = self.timer.as_ref().map(|timer| (timer.clock)());
         if !removed(Guard::LogNotSynced) {
             let mut synced = self.active.file.sync_data();
             if synced.is_err() && removed(Guard::SyncRetried) {
@@ -317,6 +332,10 @@ impl Wal {
             if !removed(Guard::SyncErrorIgnored) {
                 synced?;
             }
+        }
+        if let (Some(begun), Some(SyncTimer { clock, report })) = (begun, &mut self.timer) {
+            let now = clock();
+            report(now, now.since(begun));
         }
         let written = Written { run, incarnation: self.stamp.incarnation };
         let place = BatchPlace { segment: place.segment, offset: place.offset, batch: self.stamp.batch, extent };

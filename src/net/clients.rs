@@ -8,15 +8,16 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 
 use super::connection::{Connection, Role};
+use super::event::reply_cost_bytes;
 use super::event_loop::{Net, token_of};
 use super::listener::Accepted;
 use super::pipeline::Asked;
 use super::session::{Session, Turn};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
-use crate::api::Reply;
-use crate::base::Step;
+use crate::api::{Reply, Request};
 use crate::base::limits::TURN_READ_COST_BYTES;
+use crate::base::{Moment, Step};
 use crate::guard::{Guard, removed};
 
 impl Net {
@@ -144,7 +145,17 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         let Role::Client(session) = &mut connection.role else { return false };
         let (mut answered, mut may_answer) = (false, true);
+        self.stopwatch.begin_connection();
         for Asked { sequence, request, forward, at_once } in self.asked.drain(..) {
+            if let Request::Latency = request {
+                // Of no state: answered here, and so even where consensus hangs.
+                let reply = self.stopwatch.tell(self.me.id);
+                self.admission.give_back(1);
+                self.spent_bytes += reply_cost_bytes(&reply);
+                session.on_reply(sequence, reply);
+                answered = true;
+                continue;
+            }
             may_answer &= at_once;
             if may_answer && let Some(value) = self.served.look_up(&request) {
                 let now = if removed(Guard::ClockBeforeRequest) { self.clock_at_turn } else { (self.clock)() };
@@ -157,7 +168,8 @@ impl Net {
                 }
             }
             may_answer = false;
-            self.inbox.deliver(FromNet::Request { origin: Origin { connection: id, sequence }, request, forward });
+            let (origin, handed_on) = (Origin { connection: id, sequence }, self.stopwatch.hand_on(self.now));
+            self.inbox.deliver(FromNet::Request { origin, request, forward, handed_on });
         }
         answered
     }
@@ -174,13 +186,14 @@ impl Net {
 
     // ---- answering -----------------------------------------------------------------------------------------
 
-    pub(super) fn on_reply(&mut self, origin: Origin, reply: Reply) {
+    pub(super) fn on_reply(&mut self, origin: Origin, reply: Reply, ready: Moment) {
         // Also for a connection that is gone: its request is no longer with consensus.
         self.admission.give_back(1);
         if let Some(connection) = self.connections.get_mut(origin.connection)
             && let Role::Client(session) = &mut connection.role
         {
             session.on_reply(origin.sequence, reply);
+            connection.unwritten.add(ready);
             self.touch(origin.connection);
         }
     }
@@ -195,6 +208,9 @@ impl Net {
                 assert!(!removed(Guard::BrokenWriteEnds), "{error}");
                 return self.close(id, CloseReason::Broken);
             }
+        }
+        if !connection.has_output() {
+            self.stopwatch.on_written(&mut connection.unwritten);
         }
         let may_write_more = connection.may_write_more();
         let Role::Client(session) = &mut connection.role else { return };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 
 use super::session::Session;
+use super::stopwatch::Unwritten;
 use super::transport::Transport;
 use super::{CloseReason, NetLimits};
 use crate::base::{ClusterId, InstanceId, NodeId, Step};
@@ -36,6 +37,7 @@ pub struct Connection {
     /// The unit that has begun, and when.
     unit: Option<(u64, Instant)>,
     backlog: Backlog,
+    pub unwritten: Unwritten,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Connection {
             must_be_peer_by: None,
             unit: None,
             backlog: Backlog::default(),
+            unwritten: Unwritten::default(),
         }
     }
 

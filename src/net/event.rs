@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::api::{Outcome, Reply, Request};
-use crate::base::{ClusterId, NodeId, Operation, Term};
+use crate::base::{ClusterId, Moment, NodeId, Operation, Term};
 use crate::raft::Message;
 
 /// Names one connection for its lifetime: a slot that is used again gets another generation, so that an answer to
@@ -27,10 +27,12 @@ pub struct Origin {
 /// The inbox of the `net` thread.
 #[derive(Debug)]
 pub enum NetEvent {
-    /// Exactly one for each `FromNet::Request`; dropped if the connection is gone.
+    /// Exactly one for each `FromNet::Request`; dropped if the connection is gone. `ready`: when it was; zero in a node that
+    /// does not measure.
     Reply {
         origin: Origin,
         reply: Reply,
+        ready: Moment,
     },
     /// To `message.to`; dropped if its link is down or its queue is full (consensus is told by `LinkDown`).
     Send {
@@ -64,11 +66,13 @@ pub enum NetEvent {
 /// What the `net` thread tells consensus.
 #[derive(Debug)]
 pub enum FromNet {
-    /// Checked (`Request::check`) and within the limits. `forward`: it may be passed on to the leader.
+    /// Checked (`Request::check`) and within the limits. `forward`: it may be passed on to the leader. `handed_on`: when
+    /// that was; zero in a node that does not measure.
     Request {
         origin: Origin,
         request: Request,
         forward: bool,
+        handed_on: Moment,
     },
     Raft {
         message: Message,
@@ -116,7 +120,7 @@ pub(super) fn request_cost_bytes(request: &Request) -> usize {
         Request::Write(Operation::Put { key, value }) => key.len() + value.len(),
         Request::Write(Operation::Delete { key }) | Request::Get { key, .. } => key.len(),
         Request::List { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, Bytes::len),
-        Request::Status | Request::Scrub => 0,
+        Request::Status | Request::Scrub | Request::Latency => 0,
     };
     held + 128
 }
@@ -126,6 +130,7 @@ pub(super) fn reply_cost_bytes(reply: &Reply) -> usize {
     let held = match &reply.result {
         Ok(Outcome::Value { found: Some(found), .. }) => found.value.len(),
         Ok(Outcome::Keys { keys, .. }) => keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum(),
+        Ok(Outcome::Latency(latency)) => size_of_val(&latency.stages[..]),
         _ => 0,
     };
     held + 128

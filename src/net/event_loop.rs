@@ -40,6 +40,7 @@ use super::listener::Listener;
 use super::mailbox::{Inbox, Letters, Mailbox, mailbox};
 use super::pipeline::Asked;
 use super::slots::Slots;
+use super::stopwatch::Stopwatch;
 use super::{
     CloseReason, ConnectionId, Deliver, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit, Served, Spin,
 };
@@ -108,6 +109,7 @@ pub struct Net {
     /// Accepted connections that are not known to be peers'.
     pub(super) clients_open: usize,
     pub(super) counters: Arc<NetCounters>,
+    pub(super) stopwatch: Stopwatch,
     pub(super) credit: PeerCredit,
     pub(super) inbox: Box<dyn Deliver>,
     /// What one read fills; shared by all connections.
@@ -168,6 +170,7 @@ impl Net {
             jammed_since: None,
             clients_open: 0,
             counters: Arc::default(),
+            stopwatch: Stopwatch::new(config.stages),
             credit: peer_credit,
             inbox,
             chunk: vec![0; limits.read_chunk_bytes],
@@ -210,6 +213,7 @@ impl Net {
         if removed(Guard::ClockBeforeRequest) {
             self.clock_at_turn = (self.clock)();
         }
+        self.stopwatch.begin_turn();
         self.note_events();
         self.take_letters();
         self.serve_peers();
@@ -220,6 +224,7 @@ impl Net {
         self.inbox.turn_ends();
         self.close_overdue();
         self.finish_clients();
+        self.stopwatch.end_turn();
         self.maybe_end_jam();
         // Last, since what this turn freed is for them, and nothing else might end the sleep that follows.
         self.feed_the_starved();
@@ -306,7 +311,7 @@ impl Net {
             self.letters_taken += 1;
             match inbox {
                 Inbox::Resolved(resolved) => self.on_resolved(resolved),
-                Inbox::Event(NetEvent::Reply { origin, reply }) => self.on_reply(origin, reply),
+                Inbox::Event(NetEvent::Reply { origin, reply, ready }) => self.on_reply(origin, reply, ready),
                 Inbox::Event(NetEvent::Send { message }) => self.on_send(message),
                 Inbox::Event(NetEvent::Forward { to, id, term, request }) => self.on_forward(to, id, term, request),
                 Inbox::Event(NetEvent::ForwardReply { to, id, reply }) => self.on_forward_reply(to, id, reply),

@@ -19,6 +19,7 @@
 //! | `served`, `reads` | what of the state may be read here, and until when; what a read is answered with |
 //! | `slots` | where connections live, so that nothing meant for one reaches its successor |
 //! | `admission`, `limits`, `counters` | what is bounded, and what is counted |
+//! | `stages`, `histogram`, `stopwatch` | what all threads of the node measure, and how; net's part of it |
 //!
 //! **Bounds.** Nothing here waits for anybody. A turn does a bounded amount of each kind of work, peers' first, and
 //! leaves the rest on lists: bytes of clients delay a heartbeat by one turn's budget of them at most. A client that has
@@ -38,6 +39,7 @@ mod dial;
 pub mod event;
 mod event_loop;
 mod handshake;
+mod histogram;
 mod input;
 mod limits;
 mod link_queue;
@@ -52,6 +54,8 @@ mod session;
 mod sleeper;
 mod slots;
 mod spin;
+mod stages;
+mod stopwatch;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -74,6 +78,7 @@ pub use served::{Served, State, Unconfirmed};
 pub use session::{Session, Turn};
 pub use sleeper::Sleeper;
 pub use spin::Spin;
+pub use stages::Stages;
 
 use crate::base::{ClusterId, InstanceId, Moment, NodeId};
 use crate::guard;
@@ -103,4 +108,6 @@ pub struct NetConfig {
     pub served: Arc<Served>,
     /// The node's clock, which counts suspended time.
     pub clock: fn() -> Moment,
+    /// Where the stages of requests are measured; `None`: they are not.
+    pub stages: Option<Arc<Stages>>,
 }

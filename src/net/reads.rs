@@ -12,7 +12,7 @@ pub fn is_short(request: &Request) -> bool {
     match request {
         Request::Get { .. } => true,
         Request::List { limit, .. } => (1..=SHORT_READ_KEYS_MAX).contains(limit),
-        Request::Write(_) | Request::Status | Request::Scrub => false,
+        Request::Write(_) | Request::Status | Request::Scrub | Request::Latency => false,
     }
 }
 
@@ -36,7 +36,7 @@ pub fn answer(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> 
                 Err(error) => Err(error),
             }
         }
-        Request::Write(_) | Request::Status | Request::Scrub => {
+        Request::Write(_) | Request::Status | Request::Scrub | Request::Latency => {
             unreachable!("writes go through the log, and these are answered at once")
         }
     };

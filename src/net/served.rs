@@ -152,7 +152,7 @@ mod tests {
         served.publish(Some(Moment(100)));
         let list = |limit| Request::List { prefix: "".into(), after: None, limit, revision: None };
         assert!(served.look_up(&list(10)).is_some());
-        for request in [list(0), list(1 << 20), Request::Status, Request::Scrub] {
+        for request in [list(0), list(1 << 20), Request::Status, Request::Scrub, Request::Latency] {
             assert!(served.look_up(&request).is_none(), "{request:?}");
         }
     }

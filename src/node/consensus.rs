@@ -5,12 +5,13 @@
 //! inbox only, until the next tick; sends never block.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Moment;
 use crate::base::limits::{DRAIN_DEADLINE, TURN_INBOX_EVENTS_MAX, TURN_REQUESTS_MAX};
 use crate::guard::{Guard, removed};
-use crate::net::{FromNet, NetEvent, PeerCredit};
+use crate::net::{FromNet, NetEvent, PeerCredit, Stages};
 
 use super::background::BackgroundEvent;
 use super::clock;
@@ -18,6 +19,7 @@ use super::end::{End, Ender};
 use super::exits::{Channels, Exits};
 use super::inbox::Inbox;
 use super::journal::Journal;
+use super::meter::Meter;
 use super::replica::{Effects, FromDisk, Replica, ReplicaEvent};
 use super::wal::WalEvent;
 
@@ -45,6 +47,7 @@ pub struct Consensus {
     /// Taken from the inbox in this turn.
     taken: Vec<ConsensusEvent>,
     effects: Effects,
+    meter: Meter,
 }
 
 /// What comes after a turn.
@@ -70,7 +73,13 @@ impl Consensus {
             requests: VecDeque::new(),
             taken: Vec::new(),
             effects: Effects::default(),
+            meter: Meter::default(),
         }
+    }
+
+    /// The stages of requests are measured.
+    pub fn measured(self, stages: Option<Arc<Stages>>) -> Consensus {
+        Consensus { meter: stages.map(Meter::new).unwrap_or_default(), ..self }
     }
 
     pub fn replica(&self) -> &Replica {
@@ -109,7 +118,12 @@ impl Consensus {
             match event {
                 ConsensusEvent::FromNet(request @ FromNet::Request { .. }) => self.requests.push_back(request),
                 ConsensusEvent::FromNet(event) => self.on_peer(now, event),
-                ConsensusEvent::FromDisk(event) => self.on_event(now, ReplicaEvent::FromDisk(event)),
+                ConsensusEvent::FromDisk(event) => {
+                    if let FromDisk::Persisted { seq } = event {
+                        self.meter.on_persisted(now, seq);
+                    }
+                    self.on_event(now, ReplicaEvent::FromDisk(event));
+                }
                 ConsensusEvent::Stop => {
                     self.on_event(now, ReplicaEvent::Drain);
                     self.stop_at = Some(now + DRAIN_DEADLINE);
@@ -123,9 +137,15 @@ impl Consensus {
         }
         for _ in 0..self.requests.len().min(TURN_REQUESTS_MAX) {
             let request = self.requests.pop_front().expect("so many were counted");
+            if let FromNet::Request { handed_on, .. } = request {
+                self.meter.on_request(now, handed_on);
+            }
             self.on_event(now, ReplicaEvent::FromNet(request));
         }
         self.replica.end_turn(now, &mut self.effects);
+        let Effects { persists, acked, net, .. } = &mut self.effects;
+        self.meter.on_persist(now, persists);
+        self.meter.end_turn(now, self.replica.applied(), acked, net);
         if self.replica.has_more_to_apply() {
             self.tick_at = now;
         }

@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use crate::base::{Members, Moment, NodeId, Random};
 use crate::disk::{DataDir, Disk, OpenError, Pace, ReadSoFar, RecoveryReport, Repairer, Wal, WalSettings};
-use crate::net::{Outbox, PeerCredit, Served, Spin};
+use crate::net::{Outbox, PeerCredit, Served, Spin, Stages};
 use crate::raft;
 
 use super::background::{Background, BackgroundEvent, BackgroundLoop};
@@ -39,6 +39,8 @@ pub struct CoreParts {
     pub data_dir: DataDir,
     /// Called on the consensus thread after each change of role; it must not block.
     pub on_role_change: Box<dyn Fn() + Send>,
+    /// Where the stages of requests are measured; `None`: they are not.
+    pub stages: Option<Arc<Stages>>,
 }
 
 impl CoreParts {
@@ -61,6 +63,7 @@ impl CoreParts {
             disk: data_dir.disk(),
             data_dir,
             on_role_change: Box::new(|| {}),
+            stages: tuning.measure_stages.then(|| Arc::new(Stages::new(clock::now))),
         }
     }
 }
@@ -95,6 +98,10 @@ impl OpenedCore {
         self.recovered.members.last().map(|(_, members)| &**members)
     }
 
+    pub fn stages(&self) -> Option<Arc<Stages>> {
+        self.parts.stages.clone()
+    }
+
     /// Starts the three threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
         let (to_wal, wal_inbox) = inbox(self.parts.wakes.spin());
@@ -127,13 +134,17 @@ impl OpenedCore {
         };
         let replica = Replica::new(config, recovered, now).in_cluster(parts.data_dir.cluster_id());
         let consensus = ConsensusLoop {
-            consensus: Consensus::new(replica, peer_credit, tick, now),
+            consensus: Consensus::new(replica, peer_credit, tick, now).measured(parts.stages.clone()),
             inbox: receiver,
             exits: exits(parts.on_role_change),
             ender: ender.clone(),
         };
-        let wal =
-            WalLoop { work: WalWork::new(wal), inbox: wal_inbox, exits: exits(Box::new(|| {})), ender: ender.clone() };
+        let wal = WalLoop {
+            work: WalWork::new(wal).measured(parts.stages.clone()),
+            inbox: wal_inbox,
+            exits: exits(Box::new(|| {})),
+            ender: ender.clone(),
+        };
         let background = BackgroundLoop {
             background: Background::new(parts.data_dir, reader, repairer, scrubbing, Pace::HalfTheTime),
             inbox: background_inbox,
@@ -145,7 +156,7 @@ impl OpenedCore {
             spawn(format!("background-{id}"), ender.clone(), move || background.run())?,
             spawn(format!("consensus-{id}"), ender.clone(), move || consensus.run())?,
         ];
-        Ok(Core { inbox, to_wal, to_background, ender, ended, threads })
+        Ok(Core { inbox, to_wal, to_background, ender, ended, threads, stages: parts.stages })
     }
 }
 
@@ -158,6 +169,7 @@ pub struct Core {
     pub ender: Ender,
     pub ended: Receiver<End>,
     threads: Vec<JoinHandle<()>>,
+    pub stages: Option<Arc<Stages>>,
 }
 
 impl Core {

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request, Status};
-use crate::base::{ClusterId, InstanceId, Member, Members, NodeId, Operation, Random, Revision};
+use crate::api::{Error, ErrorCode, Found, Latency, Outcome, Reply, Request, Status};
+use crate::base::{ClusterId, InstanceId, Member, Members, Moment, NodeId, Operation, Random, Revision};
 use crate::disk::{DataDir, Disk, OpenError, Wanted};
 use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit, Served};
 
@@ -128,7 +128,7 @@ impl Outbox for Router {
     fn send(&self, events: &mut Vec<NetEvent>) {
         for event in events.drain(..) {
             match event {
-                NetEvent::Reply { origin, reply } => {
+                NetEvent::Reply { origin, reply, .. } => {
                     if let Some(client) = self.routes.clients.read().answers.get(&origin.connection.slot) {
                         let _ = client.send((origin.sequence, reply));
                     }
@@ -276,6 +276,12 @@ impl EmbeddedCluster {
         self.ask_for_status(id, Request::Scrub, timeout)
     }
 
+    /// Where the time of requests goes in node `id`; `None` if it is down or does not measure. What its network would
+    /// measure, and the way to it, is not there: decode, inbox wait, apply to reply.
+    pub fn latency(&self, id: NodeId) -> Option<Latency> {
+        self.cores.get(&id)?.stages.as_ref().map(|stages| stages.latency(id))
+    }
+
     /// Waits until some node leads and has committed in its term; `None` after `timeout`.
     pub fn wait_for_leader(&self, timeout: Duration) -> Option<NodeId> {
         let deadline = Instant::now() + timeout;
@@ -399,7 +405,7 @@ impl EmbeddedClient {
         let origin = Origin { connection: self.connection, sequence: self.sequence };
         let inboxes = self.routes.inboxes.read();
         let inbox = inboxes.get(&self.node);
-        match inbox.map(|inbox| inbox.put(FromNet::Request { origin, request, forward })) {
+        match inbox.map(|inbox| inbox.put(FromNet::Request { origin, request, forward, handed_on: Moment::ZERO })) {
             Some(true) => Ok(self.sequence),
             _ => Err(Error::new(ErrorCode::NoLeader, format!("node {} is down", self.node))),
         }

@@ -10,6 +10,8 @@
 //! | wal | [`wal::WalEvent`] | `disk::Wal` | net (what had to wait for the disk), consensus, background |
 //! | background | [`background::BackgroundEvent`] | `disk::LogReader`, `disk::SegmentJob` | consensus, wal |
 //!
+//! What they measure of requests is [`crate::net::Stages`]; consensus' part of it is `meter`.
+//!
 //! What it does not do: no snapshots, no change of members, no transfer of leadership yet; the log grows and is
 //! replayed at start.
 
@@ -31,6 +33,7 @@ pub mod wal;
 mod admit;
 mod apply;
 mod journal;
+mod meter;
 mod reply;
 #[cfg(test)]
 mod testing;

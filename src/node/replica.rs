@@ -29,7 +29,8 @@ use crate::guard::{Guard, removed};
 use crate::kv::Store;
 use crate::net::{self, FromNet, NetEvent, Origin, Served};
 use crate::raft::{
-    self, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, Raft, RoleChange, StateDigest,
+    self, Acked, Fetch, Health, Input, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, Raft, RoleChange,
+    StateDigest,
 };
 use crate::wire;
 
@@ -102,6 +103,8 @@ pub struct Effects {
     /// before: a directory that knows its cluster and has an empty log has lost it.
     pub record_cluster: Option<ClusterId>,
     pub role_changes: Vec<RoleChange>,
+    /// Appends that followers have acknowledged, for who measures.
+    pub acked: Vec<Acked>,
     /// Something that no node may survive: what was committed can't be applied.
     pub fatal: Option<ApplyError>,
 }
@@ -223,6 +226,7 @@ impl Replica {
             }
         }
         effects.role_changes.extend(out.role_changes);
+        effects.acked.extend(out.acked);
         self.publish_lease(effects);
     }
 
@@ -317,7 +321,9 @@ impl Replica {
 
     fn on_net(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
         match event {
-            FromNet::Request { origin, request, forward } => self.on_request(now, origin, request, forward, effects),
+            FromNet::Request { origin, request, forward, .. } => {
+                self.on_request(now, origin, request, forward, effects)
+            }
             FromNet::Raft { message } => self.raft.step(now, Input::Message(message), &mut self.out),
             FromNet::Forwarded { from, id, term, request } => {
                 self.on_forwarded(now, Waiter::Peer { from, id }, term, request, effects);
@@ -341,9 +347,9 @@ impl Replica {
 
     fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
         let waiter = Waiter::Client(origin);
-        if let Request::Status | Request::Scrub = request {
+        if let Request::Status | Request::Scrub | Request::Latency = request {
             effects.scrub |= request == Request::Scrub;
-            return self.answer_status(now, waiter, effects);
+            return self.answer_itself(now, waiter, &request, effects);
         }
         if self.draining {
             return reply::answer(waiter, reply::shutting_down(self.id, self.leader()), &mut effects.net);
@@ -365,18 +371,25 @@ impl Replica {
         }
     }
 
-    fn answer_status(&self, now: Moment, waiter: Waiter, effects: &mut Effects) {
-        let result = Ok(crate::api::Outcome::Status(Box::new(self.status(now))));
-        reply::answer(waiter, Reply { result, leader: self.leader() }, &mut effects.net);
+    /// What is asked of this node and not of the cluster. What it measures is not known here.
+    fn answer_itself(&self, now: Moment, waiter: Waiter, request: &Request, effects: &mut Effects) {
+        let reply = match request {
+            Request::Latency => reply::not_measured_here(self.leader()),
+            _ => {
+                let result = Ok(crate::api::Outcome::Status(Box::new(self.status(now))));
+                Reply { result, leader: self.leader() }
+            }
+        };
+        reply::answer(waiter, reply, &mut effects.net);
     }
 
     /// A request that another node passes on is taken only by the leader it was meant for, in that term: one that
     /// arrives later could overtake what its client sent after it.
     fn on_forwarded(&mut self, now: Moment, waiter: Waiter, term: Term, request: Request, effects: &mut Effects) {
         let view = self.raft.view();
-        if let Request::Status | Request::Scrub = request {
+        if let Request::Status | Request::Scrub | Request::Latency = request {
             // No node passes it on, but the bytes allow it, and it is no read of the state.
-            self.answer_status(now, waiter, effects);
+            self.answer_itself(now, waiter, &request, effects);
         } else if self.draining {
             reply::answer(waiter, reply::shutting_down(self.id, self.leader()), &mut effects.net);
         } else if view.role == Role::Leader && (view.term == term || removed(Guard::ForwardInAnyTerm)) {

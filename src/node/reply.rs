@@ -3,7 +3,7 @@
 //! Consensus thread; pure. Every request that was taken is answered exactly once.
 
 use crate::api::{ErrorCode, Leader, Reply};
-use crate::base::{NodeId, Shortage, Space, Step};
+use crate::base::{Moment, NodeId, Shortage, Space, Step};
 use crate::guard::{Guard, removed};
 use crate::net::NetEvent;
 
@@ -13,7 +13,8 @@ use super::waiting::Waiter;
 pub fn answer(waiter: Waiter, reply: Reply, net: &mut Vec<NetEvent>) {
     Step::ReplyBuilt.pass(format_args!("{waiter:?}"));
     net.push(match waiter {
-        Waiter::Client(origin) => NetEvent::Reply { origin, reply },
+        // Who measures says when, at the turn's end.
+        Waiter::Client(origin) => NetEvent::Reply { origin, reply, ready: Moment::ZERO },
         Waiter::Peer { from, id } => NetEvent::ForwardReply { to: from, id, reply },
     });
 }
@@ -98,6 +99,12 @@ pub fn no_space(room: Space, short: Vec<NodeId>, own: Option<&Shortage>, leader:
     let way_out = if is_full { "make room there" } else { "mend that" };
     let message = format!("{whose}, and {what}; nothing was done, {way_out} and send it again");
     Reply::refused(ErrorCode::NoSpace, message, leader)
+}
+
+/// Latencies are net's to tell: a request for them comes here only if another node passes it on, or without a network.
+pub fn not_measured_here(leader: Option<Leader>) -> Reply {
+    let message = "a node tells its latencies only to who asks it at its own port; ask it there";
+    Reply::refused(ErrorCode::BadArguments, message, leader)
 }
 
 pub fn busy(what: &str, leader: Option<Leader>) -> Reply {

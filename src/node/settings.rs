@@ -62,6 +62,9 @@ pub struct Tuning {
     pub segment_bytes: u64,
     pub log_memory_bytes_max: usize,
     pub uncommitted_bytes_max: usize,
+    /// Measures the stages of requests, for `raftkv status --latency`. It costs next to nothing; off, what it costs can be
+    /// measured (`raftkv node --no-stages`, an option that its help does not show).
+    pub measure_stages: bool,
 }
 
 /// How leader leases are made. They are safe whatever the nodes' settings are, as long as the drift bound is true.
@@ -101,6 +104,7 @@ impl Default for Tuning {
             segment_bytes: bounds::SEGMENT_BYTES,
             log_memory_bytes_max: bounds::LOG_MEMORY_BYTES_MAX,
             uncommitted_bytes_max: bounds::UNCOMMITTED_BYTES_MAX,
+            measure_stages: true,
         }
     }
 }

@@ -101,6 +101,7 @@ impl Node {
             seed: seed.rotate_left(32),
             served: Arc::clone(&opened.served),
             clock: clock::now,
+            stages: opened.stages(),
         };
         let node = Node::start_threads(opened, config, address)?;
         log::info!("ready on {address}");

@@ -113,7 +113,7 @@ impl Rig {
     pub fn ask(&mut self, request: Request) -> Effects {
         self.sequence += 1;
         let origin = Origin { connection: CLIENT, sequence: self.sequence };
-        self.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request, forward: true }))
+        self.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request, forward: true, handed_on: Moment::ZERO }))
     }
 
     /// It is elected in term 2 by nodes 2 and 3, and its no-op, entry 2, is committed.

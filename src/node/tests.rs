@@ -11,11 +11,11 @@ use crate::api::{ErrorCode, Outcome, Reply, Request};
 use crate::base::limits;
 use crate::base::{ClusterId, EntryKind, HardState, LogIndex, Moment, Operation, Shortage, Space, Term};
 use crate::net::{FromNet, NetEvent, Origin};
-use crate::raft::{Absence, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered};
+use crate::raft::{Absence, Acked, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered};
 
 fn replies(effects: &Effects) -> Vec<(u64, &Reply)> {
     let reply = |event| match event {
-        &NetEvent::Reply { origin, ref reply } => Some((origin.sequence, reply)),
+        &NetEvent::Reply { origin, ref reply, .. } => Some((origin.sequence, reply)),
         _ => None,
     };
     effects.net.iter().filter_map(reply).collect()
@@ -42,6 +42,38 @@ fn a_write_whose_entry_was_replaced_is_refused_only_once_the_replacement_is_comm
     let replies = replies(&committed);
     assert_eq!(replies.len(), 1);
     assert_eq!((replies[0].0, code(replies[0].1)), (1, Some(ErrorCode::NoLeader)));
+}
+
+/// What one acknowledgement covers was sent at two times, and is measured from both.
+#[test]
+fn each_append_is_measured_to_the_acknowledgement_that_covers_it() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let acked = |rig: &mut Rig, from, matched| {
+        let body = Body::AppendAccepted { matched: LogIndex(matched), round: 0 };
+        rig.receive(from, 2, body).acked
+    };
+    rig.ask(put());
+    rig.now = rig.now + Duration::from_millis(3);
+    rig.ask(put());
+    rig.now = rig.now + Duration::from_millis(4);
+    let after = |peer, millis| Acked { peer: node(peer), after: Duration::from_millis(millis) };
+    assert_eq!(acked(&mut rig, 2, 4), [after(2, 7), after(2, 4)]);
+    assert_eq!(acked(&mut rig, 2, 4), [], "it says it again");
+    assert_eq!(acked(&mut rig, 3, 3), [after(3, 7)]);
+}
+
+/// Its net thread tells them; here nothing is known of them.
+#[test]
+fn a_request_for_latencies_that_comes_to_consensus_is_refused() {
+    let mut rig = Rig::start(0);
+    rig.lead();
+    let effects = rig.ask(Request::Latency);
+    assert_eq!(code(replies(&effects)[0].1), Some(ErrorCode::BadArguments));
+    let passed_on = FromNet::Forwarded { from: node(2), id: 7, term: Term(2), request: Request::Latency };
+    let effects = rig.turn(ReplicaEvent::FromNet(passed_on));
+    let [NetEvent::ForwardReply { id: 7, reply, .. }] = &effects.net[..] else { panic!("{effects:?}") };
+    assert_eq!(code(reply), Some(ErrorCode::BadArguments));
 }
 
 #[test]
@@ -114,7 +146,12 @@ fn a_refusal_names_the_leader_also_what_the_link_to_it_refused() {
     let mut rig = Rig::start(0);
     rig.follow();
     let origin = Origin { connection: CLIENT, sequence: 9 };
-    let not_forwarded = rig.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request: get(), forward: false }));
+    let not_forwarded = rig.turn(ReplicaEvent::FromNet(FromNet::Request {
+        origin,
+        request: get(),
+        forward: false,
+        handed_on: Moment::ZERO,
+    }));
     let id = forwarded(&rig.ask(get()));
     let reply = Reply::refused(ErrorCode::Busy, "the link is full", None);
     let not_sent = rig.turn(ReplicaEvent::FromNet(FromNet::ForwardReply { from: node(2), id, reply }));
@@ -185,7 +222,7 @@ fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
     let mut effects = Effects::default();
     for (sequence, request) in [(1, put()), (2, get())] {
         let origin = Origin { connection: CLIENT, sequence };
-        let request = FromNet::Request { origin, request, forward: true };
+        let request = FromNet::Request { origin, request, forward: true, handed_on: Moment::ZERO };
         rig.replica.on_event(rig.now, ReplicaEvent::FromNet(request), &mut effects);
     }
     let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default(), promise_ms: 0 };

@@ -5,9 +5,11 @@
 //! failed write or fsync ends the node; nothing is retried (what a failed fsync left behind is not known). A full disk
 //! is none: what does not fit waits, and consensus is told how much room there is before it comes to that.
 
-use crate::base::{PersistSeq, Space, Step};
-use crate::disk::{PreparedSegment, Wal, WalError};
-use crate::net::NetEvent;
+use std::sync::Arc;
+
+use crate::base::{PersistSeq, Space, Stage, Step};
+use crate::disk::{PreparedSegment, SyncTimer, Wal, WalError};
+use crate::net::{NetEvent, Stages};
 use crate::raft::Persist;
 
 use super::background::BackgroundEvent;
@@ -48,6 +50,16 @@ impl WalWork {
     pub fn new(wal: Wal) -> WalWork {
         let (persists, net, space) = (Vec::new(), Vec::new(), Space::Plenty);
         WalWork { wal, persists, net, space, slots_are_damaged: false, stopping: false }
+    }
+
+    /// The fsyncs are measured.
+    pub fn measured(mut self, stages: Option<Arc<Stages>>) -> WalWork {
+        if let Some(stages) = stages {
+            let clock = stages.clock();
+            let report = Box::new(move |now, took| stages.record(Stage::Fsync, now, took, 1));
+            self.wal.time_syncs(SyncTimer { clock, report });
+        }
+        self
     }
 
     /// Before the thread sleeps: tells how much room there is, and asks for a segment to be made ready, if there is

@@ -158,6 +158,15 @@ pub struct Outputs {
     /// until an entry is committed that rules them out. The lowest of the steps.
     pub truncated_from: Option<LogIndex>,
     pub role_changes: Vec<RoleChange>,
+    /// For who measures; nothing is to be done about them.
+    pub acked: Vec<Acked>,
+}
+
+/// A peer has acknowledged one append message of this leader, and how long after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked {
+    pub peer: NodeId,
+    pub after: Duration,
 }
 
 /// For the wal: make this durable, then send `messages`, then acknowledge `seq`.

@@ -79,8 +79,8 @@ use commit::Delivery;
 use durability::Durability;
 use election::Ballot;
 pub use io::{
-    Config, Damage, Fetch, Input, LogTail, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, ReadId, ReadReady,
-    Recovered, RoleChange, View,
+    Acked, Config, Damage, Fetch, Input, LogTail, MissingEntry, Outputs, Persist, ProposeRefused, Proposed, ReadId,
+    ReadReady, Recovered, RoleChange, View,
 };
 pub use lease::LeaseConfig;
 use log::Log;

@@ -85,7 +85,8 @@ impl Progress {
         self.in_flight_bytes += bytes;
     }
 
-    pub fn on_accepted(&mut self, matched: LogIndex) {
+    /// `acked` is told when each of the messages was sent that this acknowledges.
+    pub fn on_accepted(&mut self, matched: LogIndex, mut acked: impl FnMut(Moment)) {
         self.matched = self.matched.max(matched);
         if self.matched >= self.next {
             // An answer from before the last probe: nothing is to be fetched for what the peer has.
@@ -95,6 +96,7 @@ impl Progress {
         while self.in_flight.front().is_some_and(|message| message.last <= self.matched) {
             let message = self.in_flight.pop_front().expect("there is a first message");
             self.in_flight_bytes -= message.bytes;
+            acked(message.sent_at);
         }
         if let Mode::Probe { .. } = self.mode {
             // From the verified prefix on: whatever the probe itself carried may not have been accepted.

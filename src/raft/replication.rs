@@ -14,7 +14,7 @@ use super::lease::Rounds;
 use super::log::{Log, cut};
 use super::progress::{Mode, Progress};
 use super::reads::Reads;
-use super::{Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
+use super::{Acked, Body, Outputs, ProposeRefused, Proposed, Raft, State, StateDigest, quorum};
 use crate::base::{Entry, EntryKind, InstanceId, LogIndex, Member, Moment, NodeId, Space, Step, Term};
 use crate::guard::{Guard, removed};
 
@@ -353,7 +353,8 @@ impl Raft {
         let last = self.log.last_index();
         let Some(progress) = self.note_heard(now, peer, round) else { return };
         if matched <= last {
-            progress.on_accepted(matched);
+            let acked = |sent_at| out.acked.push(Acked { peer: peer.0, after: now.since(sent_at) });
+            progress.on_accepted(matched, acked);
         }
         self.maybe_advance_commit(out);
         self.send_appends(now, peer.0, out);

@@ -13,7 +13,7 @@ use super::peer::{self, Hello};
 use super::{convert, legacy, walk};
 use crate::api::{Error, ErrorCode, Reply, Request};
 use crate::base::NodeId;
-use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX, STATUS_PEERS_MAX};
+use crate::base::limits::{FRAME_BYTES_MAX, LATENCY_STAGES_MAX, RESULT_KEYS_MAX, STATUS_PEERS_MAX};
 
 // Field numbers of `proto/raftkv.proto`, for what is looked at before it is decoded.
 const CLIENT_REQ: u32 = 14;
@@ -147,10 +147,15 @@ pub(super) fn check_response_counts(frame: &[u8], parents: &[u32]) -> Result<(),
     const LISTED_KEYS: &[u32] = &[23, 1];
     const STATUS_PEERS: &[u32] = &[24, 12];
     const STATUS_PROBLEMS: &[u32] = &[24, 15];
-    let [keys, peers, problems] = walk::counts(frame, parents, [LISTED_KEYS, STATUS_PEERS, STATUS_PROBLEMS]);
-    for (what, count, max) in
-        [("keys", keys, RESULT_KEYS_MAX), ("peers", peers, STATUS_PEERS_MAX), ("problems", problems, STATUS_PEERS_MAX)]
-    {
+    const LATENCY_STAGES: &[u32] = &[25, 2];
+    let paths = [LISTED_KEYS, STATUS_PEERS, STATUS_PROBLEMS, LATENCY_STAGES];
+    let [keys, peers, problems, stages] = walk::counts(frame, parents, paths);
+    for (what, count, max) in [
+        ("keys", keys, RESULT_KEYS_MAX),
+        ("peers", peers, STATUS_PEERS_MAX),
+        ("problems", problems, STATUS_PEERS_MAX),
+        ("stages", stages, LATENCY_STAGES_MAX),
+    ] {
         if count > max {
             return Err(BadFrame::new(format!("an answer of {count} {what}, the limit is {max}")));
         }
@@ -290,6 +295,23 @@ mod tests {
         assert!(legacy.windows(16).any(|window| window == b"result_too_large"));
         let fits = keys(vec![Bytes::from_static(b"k"); RESULT_KEYS_MAX]);
         assert_eq!(decode_reply(reply_frame(8, Style::Typed, &fits)), Ok((8, fits)));
+    }
+
+    /// Two bytes each make the decoder hold a hundred.
+    #[test]
+    fn an_answer_of_more_stages_than_a_node_can_have_is_a_bad_frame() {
+        let reply = |stages| {
+            let said = proto::Latency { id: 7, stages: vec![proto::StageLatency::default(); stages] };
+            let outcome = Some(proto::client_response::Outcome::Latency(said));
+            let response = proto::ClientResponse { success: true, outcome, ..proto::ClientResponse::default() };
+            let (r#type, client_resp) = (Type::ClientResponse.into(), Some(response));
+            decode_reply(
+                proto::RaftMessage { r#type, client_resp, ..proto::RaftMessage::default() }.encode_to_vec().into(),
+            )
+        };
+        assert!(reply(LATENCY_STAGES_MAX).is_ok());
+        let error = reply(LATENCY_STAGES_MAX + 1).unwrap_err();
+        assert!(error.to_string().contains("257 stages, the limit is 256"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::frame::BadFrame;
 use super::generated as proto;
+use super::latency;
 use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
 use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
@@ -39,6 +40,7 @@ pub fn request_to_proto(id: u64, request: &Request, forward: bool) -> proto::Cli
         }),
         Request::Status => Op::Status(proto::AskStatus {}),
         Request::Scrub => Op::Scrub(proto::AskScrub {}),
+        Request::Latency => Op::Latency(proto::AskLatency {}),
     };
     proto::ClientRequest { command: Bytes::new(), request_id: id, no_forward: !forward, operation: Some(operation) }
 }
@@ -58,6 +60,7 @@ pub fn request_from_proto(operation: proto::client_request::Operation) -> Reques
         },
         Op::Status(proto::AskStatus {}) => Request::Status,
         Op::Scrub(proto::AskScrub {}) => Request::Scrub,
+        Op::Latency(proto::AskLatency {}) => Request::Latency,
     }
 }
 
@@ -101,6 +104,8 @@ fn revision_of(outcome: &Outcome) -> Revision {
         | Outcome::Value { revision, .. }
         | Outcome::Keys { revision, .. } => *revision,
         Outcome::Status(status) => status.revision,
+        // It speaks of no state.
+        Outcome::Latency(_) => Revision(0),
     }
 }
 
@@ -119,6 +124,7 @@ fn outcome_to_proto(outcome: &Outcome) -> proto::client_response::Outcome {
         }),
         Outcome::Keys { keys, more, .. } => Out::Listed(proto::ListDone { keys: keys.clone(), more: *more }),
         Outcome::Status(status) => Out::Status(status_to_proto(status)),
+        Outcome::Latency(said) => Out::Latency(latency::to_proto(said)),
     }
 }
 
@@ -161,6 +167,7 @@ fn outcome_from_proto(revision: Revision, outcome: proto::client_response::Outco
         },
         Out::Listed(proto::ListDone { keys, more }) => Outcome::Keys { revision, keys, more },
         Out::Status(status) => Outcome::Status(Box::new(status_from_proto(status)?)),
+        Out::Latency(said) => Outcome::Latency(Box::new(latency::from_proto(said)?)),
     })
 }
 

@@ -68,7 +68,7 @@ pub struct ClientRequest {
     /// Answer `not_leader` rather than pass the request on to the leader.
     #[prost(bool, tag = "21")]
     pub no_forward: bool,
-    #[prost(oneof = "client_request::Operation", tags = "16, 17, 18, 19, 20, 22")]
+    #[prost(oneof = "client_request::Operation", tags = "16, 17, 18, 19, 20, 22, 23")]
     pub operation: ::core::option::Option<client_request::Operation>,
 }
 /// Nested message and enum types in `ClientRequest`.
@@ -88,6 +88,9 @@ pub mod client_request {
         /// Read the whole log once, for damage; answered like AskStatus.
         #[prost(message, tag = "22")]
         Scrub(super::AskScrub),
+        /// What the asked node has measured; answered by Latency. A node that does not know it refuses it as a bad frame.
+        #[prost(message, tag = "23")]
+        Latency(super::AskLatency),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -128,6 +131,8 @@ pub struct List {
 pub struct AskStatus {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AskScrub {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskLatency {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientResponse {
     #[prost(bool, tag = "1")]
@@ -153,7 +158,7 @@ pub struct ClientResponse {
     /// HOST:PORT of the leader, empty if it is not known.
     #[prost(string, tag = "19")]
     pub leader_address: ::prost::alloc::string::String,
-    #[prost(oneof = "client_response::Outcome", tags = "20, 21, 22, 23, 24")]
+    #[prost(oneof = "client_response::Outcome", tags = "20, 21, 22, 23, 24, 25")]
     pub outcome: ::core::option::Option<client_response::Outcome>,
 }
 /// Nested message and enum types in `ClientResponse`.
@@ -170,6 +175,8 @@ pub mod client_response {
         Listed(super::ListDone),
         #[prost(message, tag = "24")]
         Status(super::Status),
+        #[prost(message, tag = "25")]
+        Latency(super::Latency),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -279,6 +286,45 @@ pub struct PeerStatus {
     pub matched: ::core::option::Option<u64>,
     #[prost(bool, tag = "5")]
     pub counted: bool,
+}
+/// Where the time of requests goes in the answering node.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Latency {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// None: it does not measure.
+    #[prost(message, repeated, tag = "2")]
+    pub stages: ::prost::alloc::vec::Vec<StageLatency>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StageLatency {
+    #[prost(enumeration = "Stage", tag = "1")]
+    pub stage: i32,
+    /// Whose acknowledgement; 0: of no other node.
+    #[prost(uint32, tag = "2")]
+    pub peer: u32,
+    /// In the last half minute to a minute.
+    #[prost(message, optional, tag = "3")]
+    pub lately: ::core::option::Option<Percentiles>,
+    /// Since the node started.
+    #[prost(message, optional, tag = "4")]
+    pub total: ::core::option::Option<Percentiles>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Percentiles {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(uint64, tag = "2")]
+    pub p50_ns: u64,
+    #[prost(uint64, tag = "3")]
+    pub p90_ns: u64,
+    #[prost(uint64, tag = "4")]
+    pub p99_ns: u64,
+    /// 99.9 %.
+    #[prost(uint64, tag = "5")]
+    pub p999_ns: u64,
+    #[prost(uint64, tag = "6")]
+    pub max_ns: u64,
 }
 /// A node, as it introduces itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -646,6 +692,50 @@ impl Role {
             "CANDIDATE" => Some(Self::Candidate),
             "LEADER" => Some(Self::Leader),
             "UNCOUNTED" => Some(Self::Uncounted),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Stage {
+    Unspecified = 0,
+    Decode = 1,
+    InboxWait = 2,
+    AppendToDurable = 3,
+    Fsync = 4,
+    SendToAck = 5,
+    CommitToApply = 6,
+    ApplyToReply = 7,
+}
+impl Stage {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STAGE_UNSPECIFIED",
+            Self::Decode => "DECODE",
+            Self::InboxWait => "INBOX_WAIT",
+            Self::AppendToDurable => "APPEND_TO_DURABLE",
+            Self::Fsync => "FSYNC",
+            Self::SendToAck => "SEND_TO_ACK",
+            Self::CommitToApply => "COMMIT_TO_APPLY",
+            Self::ApplyToReply => "APPLY_TO_REPLY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STAGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "DECODE" => Some(Self::Decode),
+            "INBOX_WAIT" => Some(Self::InboxWait),
+            "APPEND_TO_DURABLE" => Some(Self::AppendToDurable),
+            "FSYNC" => Some(Self::Fsync),
+            "SEND_TO_ACK" => Some(Self::SendToAck),
+            "COMMIT_TO_APPLY" => Some(Self::CommitToApply),
+            "APPLY_TO_REPLY" => Some(Self::ApplyToReply),
             _ => None,
         }
     }

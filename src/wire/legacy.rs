@@ -109,6 +109,7 @@ fn text(outcome: &Outcome) -> Option<Bytes> {
         Outcome::Keys { keys, .. } => joined(keys)?,
         // No text command asks for it.
         Outcome::Status(status) => status.role.as_str().into(),
+        Outcome::Latency(_) => NIL,
     })
 }
 

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::quote::{Word, bad_arguments, read_value, take_word, write_key, write_value};
-use crate::api::{Error, ErrorCode, Outcome, Reply, Request, ScrubStatus, Status};
-use crate::base::{Operation, counted};
+use crate::api::{Error, ErrorCode, Latency, Outcome, Percentiles, Reply, Request, ScrubStatus, Status};
+use crate::base::{Operation, brief, counted};
 
 /// The answer to HELP.
 pub const HELP: &str = "\
@@ -20,6 +20,7 @@ DELETE key          answers OK, or (nil) when the key was absent
 LIST [prefix] [LIMIT n] [AFTER key]
                     answers a key a line, in order, then END
 STATUS              answers what this node knows of itself as name: value lines, then END
+STATUS LATENCY      answers where the time of requests goes in this node, likewise
 PING                answers PONG
 HELP                answers this, then END
 QUIT                closes the connection
@@ -72,7 +73,7 @@ pub fn parse_line(line: &[u8]) -> Result<LineCommand, Error> {
             checked(Request::Write(Operation::Delete { key }))
         }
         b"LIST" => parse_list(rest),
-        b"STATUS" => alone("STATUS", rest, LineCommand::Request(Request::Status)),
+        b"STATUS" => parse_status(rest),
         b"PING" => alone("PING", rest, LineCommand::Ping),
         b"HELP" => alone("HELP", rest, LineCommand::Help),
         b"QUIT" => alone("QUIT", rest, LineCommand::Quit),
@@ -108,6 +109,16 @@ fn alone(verb: &str, rest: &[u8], command: LineCommand) -> Result<LineCommand, E
     match rest.iter().all(|byte| *byte == b' ') {
         true => Ok(command),
         false => Err(bad_arguments(format!("{verb} takes nothing behind it, and there is {}", shown(rest)))),
+    }
+}
+
+fn parse_status(mut rest: &[u8]) -> Result<LineCommand, Error> {
+    let behind = rest;
+    match take_verb(&mut rest) {
+        Some(what) if what.eq_ignore_ascii_case(b"LATENCY") => {
+            alone("STATUS LATENCY", rest, LineCommand::Request(Request::Latency))
+        }
+        _ => alone("STATUS", behind, LineCommand::Request(Request::Status)),
     }
 }
 
@@ -187,6 +198,7 @@ pub fn write_reply(reply: &Reply, out: &mut BytesMut) {
             }
         }
         Ok(Outcome::Status(status)) => write_status(status, out),
+        Ok(Outcome::Latency(latency)) => write_latency(latency, out),
         Err(error) => {
             write_line(out, "ERR ", &error.to_string());
         }
@@ -229,6 +241,22 @@ fn write_status(status: &Status, out: &mut BytesMut) {
     out.put_slice(b"END\n");
 }
 
+/// Of each stage what it was lately, then what it was since the start.
+fn write_latency(latency: &Latency, out: &mut BytesMut) {
+    write_line(out, "id", &format!(": {}", latency.id));
+    for said in &latency.stages {
+        let of = said.peer.map_or(String::new(), |peer| format!(" of node {peer}"));
+        for (when, Percentiles { count, p50, p90, p99, p999, max }) in
+            [("lately", &said.lately), ("total", &said.total)]
+        {
+            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(|length| brief(*length));
+            let figures = format!("count {count}, p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
+            write_line(out, said.stage.name(), &format!("{of}, {when}: {figures}"));
+        }
+    }
+    out.put_slice(b"END\n");
+}
+
 /// `2 passes, 0 places damaged`, and where the pass under way is.
 fn scrub_line(ScrubStatus { passes, bytes_done, bytes_total, damaged }: &ScrubStatus) -> String {
     let under_way = match bytes_done == bytes_total {
@@ -265,9 +293,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::api::{Found, Leader, PeerStatus};
+    use crate::api::{Found, Leader, PeerStatus, StageLatency};
     use crate::base::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX, VALUE_BYTES_MAX};
-    use crate::base::{LogIndex, Random, Revision, Role, Term};
+    use crate::base::{LogIndex, Random, Revision, Role, Stage, Term};
     use crate::wire::testing::{self, node};
 
     const REVISION: Revision = Revision(1);
@@ -315,6 +343,7 @@ mod tests {
             ("gEt k", get),
             ("DELETE \"a b\" ", delete),
             ("status", LineCommand::Request(Request::Status)),
+            ("status  Latency ", LineCommand::Request(Request::Latency)),
             ("PING ", LineCommand::Ping),
             (" help", LineCommand::Help),
             ("quit", LineCommand::Quit),
@@ -323,9 +352,22 @@ mod tests {
         ] {
             assert_eq!(parse_line(line.as_bytes()), Ok(command), "{line}");
         }
-        for line in
-            ["PUT", "PUT k", "PUT k ", "GET", "GET a b", "DELETE", "PING 1", "PUT \"k v", "GET \"\"", "GET \"a\"b"]
-        {
+        for line in [
+            "STATUS NOW",
+            "STATUS LATENCY NOW",
+            "STATUS LATENCYX",
+            "STATUS \"LATENCY\"",
+            "PUT",
+            "PUT k",
+            "PUT k ",
+            "GET",
+            "GET a b",
+            "DELETE",
+            "PING 1",
+            "PUT \"k v",
+            "GET \"\"",
+            "GET \"a\"b",
+        ] {
             assert_eq!(code(line), "bad_arguments", "{line}");
         }
         for line in ["X", "PUTT k v", "\"PUT\" k v", "PUT\tk v", "\0"] {
@@ -447,12 +489,31 @@ mod tests {
     }
 
     #[test]
+    fn latencies_are_two_lines_a_stage_and_an_end() {
+        let micros = Duration::from_micros;
+        let lately =
+            Percentiles { count: 2, p50: micros(5), p90: micros(6), p99: micros(7), p999: micros(8), max: micros(9) };
+        let total = Percentiles { count: 3, max: Duration::from_millis(1500), ..lately };
+        let said = |stage, peer| StageLatency { stage, peer, lately, total };
+        let stages = vec![said(Stage::AppendToDurable, None), said(Stage::SendToAck, Some(node(2)))];
+        let figures =
+            |count, max| format!("count {count}, p50 5.0 us, p90 6.0 us, p99 7.0 us, p99.9 8.0 us, max {max}\n");
+        let (lately, total) = (figures(2, "9.0 us"), figures(3, "1.5 s"));
+        let expected = format!(
+            "id: 1\nappend to durable, lately: {lately}append to durable, total: {total}\
+             send to ack of node 2, lately: {lately}send to ack of node 2, total: {total}END\n"
+        );
+        assert_eq!(written(Ok(Outcome::Latency(Box::new(Latency { id: node(1), stages })))), expected);
+    }
+
+    #[test]
     fn every_answer_ends_its_line_and_only_its_lines() {
         for seed in 0..5000 {
             let reply = testing::reply(&mut Random::new(seed));
             let lines = match &reply.result {
                 Ok(Outcome::Keys { keys, .. }) => keys.len(),
                 Ok(Outcome::Status(_)) => 18,
+                Ok(Outcome::Latency(latency)) => 2 + 2 * latency.stages.len(),
                 _ => 1,
             };
             let text = written(reply.result);

@@ -20,6 +20,7 @@ mod frame;
 #[rustfmt::skip]
 #[allow(clippy::all)]
 mod generated;
+mod latency;
 mod legacy;
 mod line;
 mod peer;

@@ -6,10 +6,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Hello, HelloReply, Identity, PeerFrame};
-use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};
+use crate::api::{
+    Error, ErrorCode, Found, Latency, Leader, Outcome, PeerStatus, Percentiles, Reply, Request, ScrubStatus,
+    StageLatency, Status,
+};
 use crate::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, InstanceId, LogIndex, NodeId, Operation, Random, Revision, Role,
-    Space, Term,
+    Space, Stage, Term,
 };
 use crate::raft::{Absence, Barrier, Body, Check, EntryId, Message, StateDigest};
 
@@ -82,7 +85,7 @@ pub fn operation(random: &mut Random) -> Operation {
 }
 
 pub fn request(random: &mut Random) -> Request {
-    match random.below(6) {
+    match random.below(7) {
         0 | 1 => Request::Write(operation(random)),
         2 => Request::Get { key: bytes(random, 1), revision: maybe(random, revision) },
         3 => Request::List {
@@ -92,6 +95,7 @@ pub fn request(random: &mut Random) -> Request {
             revision: maybe(random, revision),
         },
         4 => Request::Scrub,
+        5 => Request::Latency,
         _ => Request::Status,
     }
 }
@@ -113,7 +117,7 @@ pub fn reply(random: &mut Random) -> Reply {
 
 fn outcome(random: &mut Random) -> Outcome {
     let at = revision(random);
-    match random.below(5) {
+    match random.below(6) {
         0 => Outcome::Put { revision: at },
         1 => Outcome::Deleted { revision: at, existed: flag(random) },
         2 => Outcome::Value {
@@ -126,8 +130,24 @@ fn outcome(random: &mut Random) -> Outcome {
             }),
         },
         3 => Outcome::Keys { revision: at, keys: several(random, |random| bytes(random, 1)), more: flag(random) },
+        4 => Outcome::Latency(Box::new(latency(random))),
         _ => Outcome::Status(Box::new(status(random))),
     }
+}
+
+fn latency(random: &mut Random) -> Latency {
+    let percentiles = |random: &mut Random| {
+        let lengths: [Duration; 5] = std::array::from_fn(|_| Duration::from_nanos(number(random)));
+        let [p50, p90, p99, p999, max] = lengths;
+        Percentiles { count: number(random), p50, p90, p99, p999, max }
+    };
+    let stage = |random: &mut Random| StageLatency {
+        stage: Stage::ALL[random.below(Stage::ALL.len() as u64) as usize],
+        peer: maybe(random, any_node),
+        lately: percentiles(random),
+        total: percentiles(random),
+    };
+    Latency { id: any_node(random), stages: several(random, stage) }
 }
 
 pub fn status(random: &mut Random) -> Status {

@@ -165,7 +165,7 @@ impl Client {
                     self.listed.push(line);
                     continue;
                 }
-                Request::Status | Request::Scrub => unreachable!("no client asks for it"),
+                Request::Status | Request::Scrub | Request::Latency => unreachable!("no client asks for it"),
             }));
         }
     }
@@ -192,7 +192,7 @@ fn write_line(request: &Request, out: &mut BytesMut) {
                 words.extend([&b"AFTER"[..], after]);
             }
         }
-        Request::Status | Request::Scrub => words.push(b"STATUS"),
+        Request::Status | Request::Scrub | Request::Latency => words.push(b"STATUS"),
     }
     out.extend_from_slice(&words.join(&b' '));
     out.extend_from_slice(b"\n");
@@ -208,7 +208,7 @@ fn recorded(request: &Request) -> history::Operation {
         Request::List { prefix, after, limit, .. } => {
             history::Operation::List { prefix: prefix.clone(), after: after.clone(), limit: *limit }
         }
-        Request::Status | Request::Scrub => unreachable!("no client asks for it"),
+        Request::Status | Request::Scrub | Request::Latency => unreachable!("no client asks for it"),
     }
 }
 
@@ -218,7 +218,7 @@ fn recorded_outcome(outcome: Outcome) -> history::Outcome {
         Outcome::Deleted { existed, .. } => history::Outcome::Deleted { existed },
         Outcome::Value { found, .. } => history::Outcome::Value(found.map(|found| found.value)),
         Outcome::Keys { keys, more, .. } => history::Outcome::Keys { keys, more },
-        Outcome::Status(_) => unreachable!("no client asks for it"),
+        Outcome::Status(_) | Outcome::Latency(_) => unreachable!("no client asks for it"),
     }
 }
 

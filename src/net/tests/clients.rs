@@ -61,7 +61,7 @@ fn what_is_refused_at_the_door_names_no_leader() {
     let (origin, _) = node.request();
     let leader = Leader { id: node_id(2), address: "somewhere:1".into() };
     let done = Reply { leader: Some(leader), ..value(&"1".into()) };
-    node.send(NetEvent::Reply { origin, reply: done.clone() });
+    node.send(NetEvent::Reply { origin, ready: Moment::ZERO, reply: done.clone() });
     for (id, code) in [(1, Some(ErrorCode::ValueTooLarge)), (2, None), (3, Some(ErrorCode::Busy))] {
         let (answered, reply) = wire::decode_reply(client.frame()).unwrap();
         assert_eq!((answered, reply.result.err().map(|error| error.code)), (id, code));
@@ -163,8 +163,8 @@ fn an_answer_that_comes_long_after_the_client_ended_its_input_still_reaches_it()
         assert_eq!(probe.ask("PING"), "PONG");
     }
     assert_eq!(node.counters.open.load(std::sync::atomic::Ordering::Relaxed), 2);
-    node.send(NetEvent::Reply { origin: b, reply: value(&"second".into()) });
-    node.send(NetEvent::Reply { origin: a, reply: value(&"first".into()) });
+    node.send(NetEvent::Reply { origin: b, ready: Moment::ZERO, reply: value(&"second".into()) });
+    node.send(NetEvent::Reply { origin: a, ready: Moment::ZERO, reply: value(&"first".into()) });
     assert_eq!(client.rest_text(), "first\nsecond\n");
     node.await_count(&mut probe, "its end", |counters| counters.closed(CloseReason::Finished) == 1);
 }
@@ -183,8 +183,8 @@ fn an_answer_for_a_closed_connection_never_reaches_the_next_one_in_its_slot() {
     next.write("GET new\n");
     let (new, _) = node.request();
     assert_eq!((old.connection.slot, old.sequence), (new.connection.slot, new.sequence));
-    node.send(NetEvent::Reply { origin: old, reply: value(&"old".into()) });
-    node.send(NetEvent::Reply { origin: new, reply: value(&"new".into()) });
+    node.send(NetEvent::Reply { origin: old, ready: Moment::ZERO, reply: value(&"old".into()) });
+    node.send(NetEvent::Reply { origin: new, ready: Moment::ZERO, reply: value(&"new".into()) });
     next.end();
     assert_eq!(next.rest_text(), "new\n");
 }
@@ -199,7 +199,7 @@ fn a_request_counts_until_it_is_answered_even_if_its_connection_is_gone() {
     drop(gone);
     node.await_count(&mut next, "a reset", |counters| counters.closed(CloseReason::Broken) == 1);
     assert!(next.ask("GET b").starts_with("ERR busy "));
-    node.send(NetEvent::Reply { origin, reply: value(&"1".into()) });
+    node.send(NetEvent::Reply { origin, ready: Moment::ZERO, reply: value(&"1".into()) });
     next.write("PING\nGET c\n");
     assert_eq!(next.line(), "PONG");
     assert_eq!(node.request().1, Request::Get { key: "c".into(), revision: None });
@@ -232,7 +232,7 @@ fn the_end_of_the_node_writes_what_is_answered_and_closes_the_rest() {
     waiting.write("GET b\n");
     node.request();
     let large = Bytes::from(vec![b'x'; 1_000_000]);
-    let reply = NetEvent::Reply { origin, reply: value(&large) };
+    let reply = NetEvent::Reply { origin, ready: Moment::ZERO, reply: value(&large) };
     node.mailbox.send(&mut vec![reply, NetEvent::Stop]);
     assert_eq!(answered.rest().len(), large.len() + 1);
     assert_eq!(waiting.rest(), b"");

@@ -60,6 +60,7 @@ impl Talk {
             }
             Request::Status => "status".into(),
             Request::Scrub => "scrub".into(),
+            Request::Latency => "latency".into(),
         };
         self.asked.iter().map(name).collect()
     }

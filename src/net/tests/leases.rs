@@ -41,7 +41,11 @@ fn a_read_by_lease_waits_for_the_writes_before_it_and_a_write_for_no_read() {
     assert!(node.from_net.is_empty(), "the read overtakes the write");
     let operations = vec![Operation::Put { key: "k".into(), value: "new".into() }];
     let revision = served.write().store.apply(&Command { operations, ..Command::default() }).revision;
-    node.send(NetEvent::Reply { origin, reply: Reply { result: Ok(Outcome::Put { revision }), leader: None } });
+    node.send(NetEvent::Reply {
+        origin,
+        ready: Moment::ZERO,
+        reply: Reply { result: Ok(Outcome::Put { revision }), leader: None },
+    });
     assert_eq!((client.line(), client.line()), ("OK".to_string(), "new".to_string()));
 }
 

@@ -241,7 +241,7 @@ fn a_client_can_not_pass_as_a_peer_nor_a_peer_send_what_is_anothers() {
     wire::encode_hello(&node.hello_from(2), &mut bytes);
     second.write(&bytes);
     let (origin, _) = node.request();
-    node.send(NetEvent::Reply { origin, reply: value(&"1".into()) });
+    node.send(NetEvent::Reply { origin, ready: Moment::ZERO, reply: value(&"1".into()) });
     assert_eq!(wire::decode_reply(second.frame()).unwrap().0, 1);
     assert_eq!(second.rest(), b"");
     // Node 2's link with a message from node 3, and one for node 3.

@@ -6,6 +6,7 @@ mod conversation;
 mod hostile;
 mod leases;
 mod links;
+mod stages;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::api::{Error, ErrorCode, Found, Outcome, Reply, Request};
-use crate::base::{Operation, Revision};
+use crate::base::{Moment, Operation, Revision};
 
 /// Longer than anything takes; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -63,7 +64,7 @@ impl Store {
                 let page: Vec<Bytes> = keys.by_ref().take(if limit == 0 { usize::MAX } else { limit }).collect();
                 Outcome::Keys { revision, keys: page, more: keys.next().is_some() }
             }
-            Request::Status | Request::Scrub => {
+            Request::Status | Request::Scrub | Request::Latency => {
                 let result = Err(Error::new(ErrorCode::ShuttingDown, "no status in this test"));
                 return Reply { result, leader: None };
             }
@@ -102,6 +103,7 @@ fn config(id: u32, listener: TcpListener, peers: &[(u32, SocketAddr)], limits: N
         seed: u64::from(id),
         served: Arc::default(),
         clock: || Moment::ZERO,
+        stages: None,
     }
 }
 
@@ -133,7 +135,7 @@ impl Node {
             let mut store = Store::default();
             while let Ok(event) = from_net.recv() {
                 let FromNet::Request { origin, request, .. } = event else { continue };
-                mailbox.send(&mut vec![NetEvent::Reply { origin, reply: store.answer(request) }]);
+                mailbox.send(&mut vec![NetEvent::Reply { origin, ready: Moment::ZERO, reply: store.answer(request) }]);
             }
         });
         self

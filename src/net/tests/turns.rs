@@ -103,7 +103,8 @@ fn a_heartbeat_leaves_in_its_turn_however_much_waits_for_clients_who_are_written
     let mut node = Stepped::start(limits);
     let mut asking = node.asking();
     let reply = value(&vec![b'v'; answer].into());
-    let reply_to = |(_, origin): &(Client, Origin)| NetEvent::Reply { origin: *origin, reply: reply.clone() };
+    let reply_to =
+        |(_, origin): &(Client, Origin)| NetEvent::Reply { origin: *origin, ready: Moment::ZERO, reply: reply.clone() };
     node.mailbox.send(&mut asking.iter().map(reply_to).collect());
     let mut arrived = vec![0; CLIENTS];
     for round in 0.. {
@@ -147,7 +148,8 @@ fn a_token_that_is_used_again_within_one_batch_of_events_belongs_to_its_new_owne
     drop(peer);
     let mut next = Client::connect(node.address);
     next.write("GET next\n");
-    let answer_to = |origin, text: &'static [u8]| NetEvent::Reply { origin, reply: value(&text.into()) };
+    let answer_to =
+        |origin, text: &'static [u8]| NetEvent::Reply { origin, ready: Moment::ZERO, reply: value(&text.into()) };
     node.net.turn().unwrap();
     let events: Vec<FromNet> = node.from_net.try_iter().collect();
     let [FromNet::Request { origin, .. }] = events[..] else { panic!("{events:?}") };
@@ -178,7 +180,7 @@ fn an_answer_to_a_client_that_is_gone_ends_its_connection_and_nothing_else() {
     }
     socket2::SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
-    node.mailbox.send(&mut vec![NetEvent::Reply { origin, reply: value(&"to nobody".into()) }]);
+    node.mailbox.send(&mut vec![NetEvent::Reply { origin, ready: Moment::ZERO, reply: value(&"to nobody".into()) }]);
     node.net.turn().unwrap();
     assert_eq!(node.net.counters().closed(CloseReason::Broken), 1);
     node.turn_with_heartbeat(1);

@@ -133,7 +133,7 @@ fn answer(request: &Request) -> Reply {
             let most = if *limit == 0 { 2 } else { *limit };
             Outcome::Keys { revision, keys: keys.into_iter().take(most).collect(), more: after.is_none() }
         }
-        Request::Status | Request::Scrub => Outcome::Put { revision },
+        Request::Status | Request::Scrub | Request::Latency => Outcome::Put { revision },
     };
     Reply { result: Ok(outcome), leader: Some(Leader { id: ANSWERING, address: "here:1".into() }) }
 }

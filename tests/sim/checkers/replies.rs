@@ -111,7 +111,7 @@ pub fn revision_of(outcome: &api::Outcome) -> Option<Revision> {
         | api::Outcome::Deleted { revision, .. }
         | api::Outcome::Value { revision, .. }
         | api::Outcome::Keys { revision, .. } => Some(*revision),
-        api::Outcome::Status(_) => None,
+        api::Outcome::Status(_) | api::Outcome::Latency(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use raftkv::api::Reply;
+use raftkv::base::Moment;
 use raftkv::guard::{Guard, removed};
 use raftkv::net::{Asked, ConnectionId, FromNet, Origin, Served, Session, Turn, Unconfirmed};
 use raftkv::node::consensus::ConsensusEvent;
@@ -185,7 +186,7 @@ impl LookedUp {
     fn into_request(self, connection: ConnectionId) -> ConsensusEvent {
         let Asked { sequence, request, forward, .. } = self.asked;
         let origin = Origin { connection, sequence };
-        ConsensusEvent::FromNet(FromNet::Request { origin, request, forward })
+        ConsensusEvent::FromNet(FromNet::Request { origin, request, forward, handed_on: Moment::ZERO })
     }
 }
 

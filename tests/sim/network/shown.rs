@@ -41,7 +41,7 @@ impl fmt::Display for Brief<'_> {
             Request::Write(Operation::Delete { key }) => write!(f, "delete {}", text(key)),
             Request::Get { key, .. } => write!(f, "get {}", text(key)),
             Request::List { after, limit, .. } => write!(f, "list {limit} after {:?}", after.as_ref().map(text)),
-            Request::Status | Request::Scrub => write!(f, "status"),
+            Request::Status | Request::Scrub | Request::Latency => write!(f, "status"),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{WireId, frames_of, is_consensus, place_of};
 impl World {
     pub fn on_net_event(&mut self, at: usize, event: NetEvent) {
         match event {
-            NetEvent::Reply { origin, reply } => self.on_reply(at, origin, reply),
+            NetEvent::Reply { origin, reply, .. } => self.on_reply(at, origin, reply),
             NetEvent::Send { message } => {
                 let urgency = Urgency::of(&message);
                 self.queue_for(at, message.to, urgency, &PeerFrame::Raft(message));

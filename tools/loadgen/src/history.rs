@@ -80,7 +80,7 @@ impl Asked {
             api::Request::Write(base::Operation::Delete { key }) => Operation::Delete { key },
             api::Request::Get { key, .. } => Operation::Get { key },
             api::Request::List { prefix, after, limit, .. } => Operation::List { prefix, after, limit },
-            api::Request::Status | api::Request::Scrub => return None,
+            api::Request::Status | api::Request::Scrub | api::Request::Latency => return None,
         };
         Some(Asked { at: Instant::now(), operation })
     }
@@ -108,7 +108,7 @@ impl Found {
             api::Outcome::Deleted { revision, existed } => (Outcome::Deleted { existed }, revision),
             api::Outcome::Value { revision, found } => (Outcome::Value(found.map(|found| found.value)), revision),
             api::Outcome::Keys { revision, keys, more } => (Outcome::Keys { keys, more }, revision),
-            api::Outcome::Status(_) => return None,
+            api::Outcome::Status(_) | api::Outcome::Latency(_) => return None,
         };
         Some(Found { outcome, revision: Some(revision.0) })
     }

@@ -217,7 +217,7 @@ fn write_line(request: &Request, out: &mut BytesMut) {
         Request::Write(Operation::Put { key, value }) => &[b"PUT ", key, b" ", value, b"\n"],
         Request::Write(Operation::Delete { key }) => &[b"DELETE ", key, b"\n"],
         Request::Get { key, .. } => &[b"GET ", key, b"\n"],
-        Request::List { .. } | Request::Status | Request::Scrub => &[b"PING\n"],
+        Request::List { .. } | Request::Status | Request::Scrub | Request::Latency => &[b"PING\n"],
     };
     words.iter().for_each(|word| out.put_slice(word));
 }

@@ -11,7 +11,7 @@ pub fn write(request: &Request, out: &mut BytesMut) {
         Request::Write(Operation::Put { key, value }) => &[b"SET", key, value],
         Request::Write(Operation::Delete { key }) => &[b"DEL", key],
         Request::Get { key, .. } => &[b"GET", key],
-        Request::List { .. } | Request::Status | Request::Scrub => &[b"PING"],
+        Request::List { .. } | Request::Status | Request::Scrub | Request::Latency => &[b"PING"],
     };
     out.put_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
