@@ -4,7 +4,6 @@
 //! mix two clusters, two nodes or two versions is checked before the first message, and a refusal says what is
 //! wrong on which side, since it ends up in the log of the node that was refused.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::limits::{PEER_PROTOCOL_LEVEL, PEER_PROTOCOL_LEVEL_MIN};
@@ -121,20 +120,18 @@ impl Me {
     }
 }
 
-/// Who says that it is some node: from which directory, where it is to be reached, and where it dialed from.
+/// Who says that it is some node: from which directory, where it is to be reached, and from which host it dialed.
 pub struct Introduced {
     pub instance: InstanceId,
     pub address: Arc<str>,
-    pub remote: SocketAddr,
+    pub host: String,
 }
 
 /// Why two that are linked at once under one id are two processes, and not one that dialed again; `None` if nothing
 /// says so. Whose directories are copies of each other have one instance, but not one place.
 pub fn twins(id: NodeId, older: &Introduced, newer: &Introduced) -> Option<String> {
-    let is_one =
-        older.instance == newer.instance && older.address == newer.address && older.remote.ip() == newer.remote.ip();
-    let place =
-        |at: &Introduced| format!("{:?} (dialing from {})", printable(&at.address), at.remote.ip().to_canonical());
+    let is_one = older.instance == newer.instance && older.address == newer.address && older.host == newer.host;
+    let place = |at: &Introduced| format!("{:?} (dialing from {})", printable(&at.address), at.host);
     let sentence = || {
         let of_what = if older.instance == newer.instance { "copies of one directory" } else { "two directories" };
         format!(
@@ -198,21 +195,20 @@ mod tests {
 
     #[test]
     fn two_links_under_one_id_are_two_processes_if_anything_tells_them_apart() {
-        let from = |instance: u128, address: &str, remote: &str| Introduced {
+        let from = |instance: u128, address: &str, host: &str| Introduced {
             instance: InstanceId(instance),
             address: address.into(),
-            remote: remote.parse().unwrap(),
+            host: host.into(),
         };
-        let first = from(2, "h:2", "10.0.0.2:4000");
-        assert_eq!(twins(node(2), &first, &from(2, "h:2", "10.0.0.2:4001")), None, "it dialed again");
+        let first = from(2, "h:2", "10.0.0.2");
+        assert_eq!(twins(node(2), &first, &from(2, "h:2", "10.0.0.2")), None, "it dialed again");
         for (other, told) in [
-            (from(2, "h:9", "10.0.0.2:4001"), "copies of one directory"),
-            (from(2, "h:2", "10.0.0.9:4001"), "copies of one directory"),
-            (from(9, "h:2", "10.0.0.2:4001"), "two directories"),
+            (from(2, "h:9", "10.0.0.2"), "copies of one directory"),
+            (from(2, "h:2", "10.0.0.9"), "copies of one directory"),
+            (from(9, "h:2", "10.0.0.2"), "two directories"),
         ] {
             let why = twins(node(2), &first, &other).expect("they are two");
-            let places =
-                [format!("{:?}", first.address), format!("{:?}", other.address), other.remote.ip().to_string()];
+            let places = [format!("{:?}", first.address), format!("{:?}", other.address), other.host.clone()];
             assert!(why.starts_with("two processes say that they are node 2: ") && why.contains(told), "{why}");
             assert!(places.iter().all(|place| why.contains(place)), "{why}");
         }

@@ -57,7 +57,7 @@ impl Net {
             let connection = self.connections.get(id)?;
             let Role::Peer(peer) = &connection.role else { return None };
             let (instance, address) = (peer.instance, peer.address.clone());
-            Some(Introduced { instance, address, remote: connection.remote })
+            Some(Introduced { instance, address, host: connection.remote.ip().to_canonical().to_string() })
         };
         let (Some(older), Some(newer)) = (introduced(older), introduced(newer)) else { return };
         let is_due = self.twins_silent_until.is_none_or(|until| self.now >= until);
