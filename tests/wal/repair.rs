@@ -138,16 +138,22 @@ fn a_log_that_was_cut_before_what_is_missing_ends_uncertain_unless_another_term_
     }
 }
 
+/// Entries 1 to 4, of which 2 and 3, one batch, are lost.
+fn disk_with_two_lost() -> MemoryDisk {
+    let disk = disk_with(1, 600);
+    let mut opened = open_sound(&disk);
+    opened.wal.persist(&[persist(None, vec![entry(2, 1, 9), entry(3, 1, 9)])]).unwrap();
+    opened.wal.persist(&[persist(None, vec![entry(4, 1, 9)])]).unwrap();
+    disk.kill();
+    disk.alter(FIRST, 2 * 4096 + 9, &[0xff, 0, 0xff]);
+    disk
+}
+
 /// What is kept of a batch waits for the rest of it. Once that is cut off, or replaced, nobody brings it any more.
 #[test]
 fn what_is_kept_of_a_batch_is_put_back_once_nothing_else_of_it_is_needed() {
     for is_cut in [true, false] {
-        let disk = disk_with(1, 600);
-        let mut opened = open_sound(&disk);
-        opened.wal.persist(&[persist(None, vec![entry(2, 1, 9), entry(3, 1, 9)])]).unwrap();
-        opened.wal.persist(&[persist(None, vec![entry(4, 1, 9)])]).unwrap();
-        disk.kill();
-        disk.alter(FIRST, 2 * 4096 + 9, &[0xff, 0, 0xff]);
+        let disk = disk_with_two_lost();
         let mut opened = open_sound(&disk);
         assert_eq!(opened.repairer.offer(&entry(2, 1, 9)).unwrap(), Offered::Kept);
         assert!(!opened.wal.take_given_up());
@@ -168,12 +174,7 @@ fn what_is_kept_of_a_batch_is_put_back_once_nothing_else_of_it_is_needed() {
 /// Consensus hears that an entry is lost while the wal has yet to write it anew, and offers it.
 #[test]
 fn what_was_written_anew_since_it_was_lost_is_said_to_be_there() {
-    let disk = disk_with(1, 600);
-    let mut opened = open_sound(&disk);
-    opened.wal.persist(&[persist(None, vec![entry(2, 1, 9), entry(3, 1, 9)])]).unwrap();
-    opened.wal.persist(&[persist(None, vec![entry(4, 1, 9)])]).unwrap();
-    disk.kill();
-    disk.alter(FIRST, 2 * 4096 + 9, &[0xff, 0, 0xff]);
+    let disk = disk_with_two_lost();
     let mut opened = open_sound(&disk);
     assert_eq!(opened.repairer.offer(&entry(3, 1, 9)).unwrap(), Offered::Kept);
     opened.wal.persist(&[persist(None, vec![entry(3, 1, 9)])]).unwrap();
