@@ -6,6 +6,7 @@
 //! process has one core or less (affinity and quotas counted), threads sleep at once: nobody is to wait for them.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::clock;
@@ -76,14 +77,14 @@ fn measure() -> Option<Duration> {
     // Threads of their own: where they run is forgotten with them.
     let thread = |name: &str| std::thread::Builder::new().name(name.to_string());
     let them = thread("wakes-there").spawn(move || {
-        stay_on(theirs);
+        let _ = stay_on(theirs); // or wherever it runs
         while let Ok(Some(())) = their_inbox.receive(None) {
             to_us.send(());
         }
     });
     let them = them.ok()?;
     let us = thread("wakes-here").spawn(move || {
-        stay_on(ours);
+        let _ = stay_on(ours);
         let mut rounds = Vec::with_capacity(ROUNDS);
         while rounds.len() < ROUNDS {
             let begun = clock::now();
@@ -103,30 +104,31 @@ fn measure() -> Option<Duration> {
 
 /// Two that this process may run on.
 #[cfg(target_os = "linux")]
-fn two_cores() -> [Option<usize>; 2] {
+pub fn two_cores() -> [Option<usize>; 2] {
     let allowed = rustix::thread::sched_getaffinity(None);
     let is_allowed = |core: &usize| allowed.as_ref().is_ok_and(|allowed| allowed.is_set(*core));
     let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(is_allowed);
     [cores.next(), cores.next()]
 }
 
-/// Where it can't be said, the thread runs wherever the system puts it.
+/// This thread runs on `core` alone from now on; without one, wherever the system puts it.
 #[cfg(target_os = "linux")]
-fn stay_on(core: Option<usize>) {
-    if let Some(core) = core {
-        let mut cores = rustix::thread::CpuSet::new();
-        cores.set(core);
-        let _ = rustix::thread::sched_setaffinity(None, &cores);
-    }
+pub fn stay_on(core: Option<usize>) -> io::Result<()> {
+    let Some(core) = core else { return Ok(()) };
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &cores)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn two_cores() -> [Option<usize>; 2] {
+pub fn two_cores() -> [Option<usize>; 2] {
     [None, None]
 }
 
 #[cfg(not(target_os = "linux"))]
-fn stay_on(_: Option<usize>) {}
+pub fn stay_on(_: Option<usize>) -> io::Result<()> {
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {

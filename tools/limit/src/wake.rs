@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token, Waker};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use raftkv::node::wakes::{stay_on, two_cores};
 
 use crate::figures::Latencies;
 
@@ -27,14 +27,11 @@ pub enum Where {
 
 /// One round: to the other thread and back. `None`: there is no other core.
 pub fn measure(means: Means, place: Where, duration: Duration) -> io::Result<Option<Latencies>> {
-    let cores = cores()?;
-    let here = cores[0];
+    let [here, other] = two_cores();
     let there = match place {
         Where::SameCore => here,
-        Where::OtherCore => match cores.get(1) {
-            Some(core) => *core,
-            None => return Ok(None),
-        },
+        Where::OtherCore if other.is_none() => return Ok(None),
+        Where::OtherCore => other,
     };
     let (ours, theirs) = match means {
         Means::Channel => {
@@ -86,8 +83,8 @@ impl End {
     }
 }
 
-fn serve(mut end: End, core: usize) -> io::Result<()> {
-    pin(core)?;
+fn serve(mut end: End, core: Option<usize>) -> io::Result<()> {
+    stay_on(core)?;
     while end.receive()? {
         if end.send().is_err() {
             break;
@@ -96,8 +93,8 @@ fn serve(mut end: End, core: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn ask(mut end: End, core: usize, duration: Duration) -> io::Result<Latencies> {
-    pin(core)?;
+fn ask(mut end: End, core: Option<usize>, duration: Duration) -> io::Result<Latencies> {
+    stay_on(core)?;
     let mut latencies = Latencies::default();
     let begun = Instant::now();
     while begun.elapsed() < duration {
@@ -110,16 +107,4 @@ fn ask(mut end: End, core: usize, duration: Duration) -> io::Result<Latencies> {
     }
     latencies.took(begun.elapsed());
     Ok(latencies)
-}
-
-/// Those that this process may run on.
-fn cores() -> io::Result<Vec<usize>> {
-    let allowed = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
-}
-
-fn pin(core: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    Ok(sched_setaffinity(None, &set)?)
 }
