@@ -20,9 +20,11 @@ pub struct Connection {
     pub transport: Transport,
     pub remote: SocketAddr,
     pub role: Role,
-    /// Edge-triggered: true from an event until the socket said `WouldBlock`.
+    /// Edge-triggered: true from an event until the socket was emptied, or takes no more.
     pub readable: bool,
     pub writable: bool,
+    /// An event has told that the other side has ended, or the connection: no other event will.
+    pub is_ended: bool,
     /// It is on the ready list, on the list of those touched in this turn, on the list of those that wait for
     /// memory or credit.
     pub is_ready: bool,
@@ -81,6 +83,7 @@ impl Connection {
             role,
             readable: true,
             writable: true,
+            is_ended: false,
             is_ready: false,
             is_touched: false,
             is_starved: false,
@@ -127,10 +130,16 @@ impl Connection {
     }
 
     /// Reads once into `chunk`. `Ok(None)`: nothing there, and an event will tell when there is.
+    ///
+    /// A read that does not fill the chunk has taken all there was (epoll(7), on edge-triggered streams), so most
+    /// requests cost one system call here, not two.
     pub fn read(&mut self, chunk: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match self.transport.read(chunk) {
-                Ok(length) => return Ok(Some(length)),
+                Ok(length) => {
+                    self.readable = length == chunk.len() || length == 0 || self.is_ended;
+                    return Ok(Some(length));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;

@@ -18,9 +18,9 @@
 //! for one turn's worth of clients at most, however many of them there are and however much they ask for. What a
 //! turn has no budget for stays on its lane's list, before whatever comes later.
 //!
-//! Events are edge-triggered: a socket that was not read to `WouldBlock` will not be reported again, so it stays
-//! on a ready list, and while such a list holds anything the thread doesn't sleep. What the lists hold back for
-//! want of memory or credit is on the starved lists instead, and comes back when there is some.
+//! Events are edge-triggered: a socket that was not emptied will not be reported again, so it stays on a ready list,
+//! and while such a list holds anything the thread doesn't sleep. What the lists hold back for want of memory or
+//! credit is on the starved lists instead, and comes back when there is some.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -299,6 +299,7 @@ impl Net {
     /// An event of a connection that is gone, or of its slot's former owner, finds nothing here.
     fn note_event(&mut self, id: ConnectionId, event: &Event) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_ended |= event.is_read_closed() || event.is_error();
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.make_ready(id);

@@ -42,16 +42,23 @@ pub struct Node {
 pub struct Stopper(Entrance<ConsensusEvent>);
 
 /// What the net thread delivers.
-struct ToConsensus(Entrance<ConsensusEvent>);
+struct ToConsensus {
+    entrance: Entrance<ConsensusEvent>,
+    /// Something of this turn is in there: what net answers by itself wakes nobody.
+    delivered: bool,
+}
 
 impl Deliver for ToConsensus {
     /// Consensus ends before net; what comes between the two has nobody to answer it.
     fn deliver(&mut self, event: FromNet) {
-        self.0.put(ConsensusEvent::FromNet(event));
+        self.entrance.put(ConsensusEvent::FromNet(event));
+        self.delivered = true;
     }
 
     fn turn_ends(&mut self) {
-        self.0.ring();
+        if std::mem::take(&mut self.delivered) {
+            self.entrance.ring();
+        }
     }
 }
 
@@ -110,7 +117,7 @@ impl Node {
 
     fn start_threads(opened: OpenedCore, config: NetConfig, address: std::net::SocketAddr) -> Result<Node, NodeError> {
         let (id, peer_credit) = (config.id, PeerCredit::default());
-        let inbox = Box::new(ToConsensus(opened.inbox.clone()));
+        let inbox = Box::new(ToConsensus { entrance: opened.inbox.clone(), delivered: false });
         let (net, mailbox) = Net::new(config, inbox, peer_credit.clone())
             .map_err(|source| io("the network loop can't be set up", source))?;
         let counters = net.counters();

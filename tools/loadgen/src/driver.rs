@@ -164,7 +164,8 @@ impl<'a> Driver<'a> {
             }
             for event in events.iter().filter(|event| event.token() != TIMER) {
                 let at = event.token().0;
-                self.on_event(at, event.is_writable(), event.is_readable() || event.is_error());
+                let ended = event.is_read_closed() || event.is_error();
+                self.on_event(at, event.is_writable(), event.is_readable() || ended, ended);
                 touched.push(at);
             }
             if unread {
@@ -264,8 +265,11 @@ impl<'a> Driver<'a> {
         None
     }
 
-    fn on_event(&mut self, at: usize, writable: bool, readable: bool) {
+    fn on_event(&mut self, at: usize, writable: bool, readable: bool, ended: bool) {
         let Some(link) = &mut self.slots[at].link else { return };
+        if ended {
+            link.note_end();
+        }
         if writable && let Err(error) = link.on_writable() {
             return self.on_broken(at, &error, Instant::now());
         }
@@ -317,9 +321,9 @@ impl<'a> Driver<'a> {
             }
         }
         let Some(leader) = &answered.leader else { return };
-        let follows = self.settings.leader.is_some() && *leader != self.slots[at].address;
-        if follows && self.avoided.get(leader).is_none_or(|until| now >= *until) {
-            self.slots[at].moves_to = Some(leader.clone());
+        let follows = self.settings.leader.is_some() && **leader != *self.slots[at].address;
+        if follows && self.avoided.get(&**leader).is_none_or(|until| now >= *until) {
+            self.slots[at].moves_to = Some(leader.to_string());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -61,7 +62,7 @@ pub struct Answered {
     /// What was done or found, of a run that is recorded.
     pub found: Option<Found>,
     /// The leader's address, where the protocol names it.
-    pub leader: Option<String>,
+    pub leader: Option<Arc<str>>,
 }
 
 enum Codec {
@@ -76,6 +77,8 @@ pub struct Link {
     waiting: VecDeque<Sent>,
     /// From when the connection stands.
     writable: bool,
+    /// An event has told that the other side has ended: no other will.
+    is_ended: bool,
 }
 
 impl Link {
@@ -87,7 +90,7 @@ impl Link {
             Protocol::Lines => Codec::Lines { outgoing: BytesMut::new(), incoming: BytesMut::new() },
             Protocol::Resp => Codec::Resp { outgoing: BytesMut::new(), incoming: BytesMut::new() },
         };
-        Ok(Link { stream, codec, waiting: VecDeque::new(), writable: false })
+        Ok(Link { stream, codec, waiting: VecDeque::new(), writable: false, is_ended: false })
     }
 
     pub fn waiting(&self) -> usize {
@@ -118,6 +121,11 @@ impl Link {
             Codec::Lines { outgoing, .. } => write_line(request, outgoing),
             Codec::Resp { outgoing, .. } => resp::write(request, outgoing),
         }
+    }
+
+    /// The other side has ended its output: what is left of it is to be read.
+    pub fn note_end(&mut self) {
+        self.is_ended = true;
     }
 
     /// `Err`: the connection failed.
@@ -160,7 +168,14 @@ impl Link {
         for _ in 0..READS_MAX {
             match self.stream.read(buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.take_answers(&buffer[..read], answers)?,
+                Ok(read) => {
+                    self.take_answers(&buffer[..read], answers)?;
+                    // That was all there was, and an event tells of more: epoll(7), on edge-triggered streams. What is
+                    // measured is not to wait for a system call that finds nothing.
+                    if read < READ_BYTES && !self.is_ended {
+                        return Ok(false);
+                    }
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     return Ok(false);
                 }
@@ -185,7 +200,7 @@ impl Link {
                             (Verdict::Refused { code: error.code.to_string(), applied: error.code.applied() }, None)
                         }
                     };
-                    let leader = reply.leader.map(|leader| leader.address.to_string());
+                    let leader = reply.leader.map(|leader| leader.address);
                     let leader = leader.filter(|address| !address.is_empty());
                     answers.push(Answered { sent, verdict, found, leader });
                 }

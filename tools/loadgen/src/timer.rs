@@ -7,7 +7,10 @@ use mio::{Registry, Token};
 
 /// Rings in the poll it is registered with, as an event of its token.
 #[cfg(target_os = "linux")]
-pub struct Timer(std::os::fd::OwnedFd);
+pub struct Timer {
+    descriptor: std::os::fd::OwnedFd,
+    set_for: std::cell::Cell<Option<Instant>>,
+}
 
 #[cfg(target_os = "linux")]
 impl Timer {
@@ -17,20 +20,23 @@ impl Timer {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         registry.register(&mut mio::unix::SourceFd(&timer.as_raw_fd()), token, mio::Interest::READABLE)?;
-        Ok(Timer(timer))
+        Ok(Timer { descriptor: timer, set_for: std::cell::Cell::new(None) })
     }
 
     /// Setting it again forgets the earlier time. The timeout to poll with: none, since the timer will ring.
     pub fn set(&self, at: Instant) -> io::Result<Option<Duration>> {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
-        // Zero would disarm it.
+        // Zero would disarm it. One that is to ring at the same time still costs no system call, if it has not yet.
+        if self.set_for.replace(Some(at)) == Some(at) && Instant::now() < at {
+            return Ok(None);
+        }
         let wait = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let it_value = Timespec {
             tv_sec: wait.as_secs().try_into().map_err(io::Error::other)?,
             tv_nsec: wait.subsec_nanos().into(),
         };
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value })?;
+        timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value })?;
         Ok(None)
     }
 }
