@@ -2,7 +2,8 @@
 //! with it.
 //!
 //! `cargo bench --bench embedded` prints one row for each; `-- --seconds N` sets how long each runs (default 5),
-//! `-- --rounds N` how often (default 3; the rows are interleaved, and the medians of the rounds are printed).
+//! `-- --rounds N` how often (default 3; the rows are interleaved, and the medians of the rounds are printed), `-- --only
+//! WORDS` which rows: those whose name, as it is printed, has the words in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,31 +52,43 @@ fn main() {
         ("memory", Storage::Disks(Arc::new(move |id: NodeId| disks[&id].attach()))),
         ("disk", Storage::Directory(directory.path().to_path_buf())),
     ] {
+        let wanted = |row: &Row| words("--only").is_none_or(|words| name_of(disk, row).contains(&words));
+        if !ROWS.iter().any(wanted) {
+            continue;
+        }
         let settings = EmbeddedSettings { nodes: NODES, storage, tuning: Tuning::default(), seed: 1 };
         let cluster = EmbeddedCluster::start(settings).expect("the cluster starts");
         let leader = cluster.wait_for_leader(Duration::from_secs(30)).expect("a leader within 30 s");
         fill(&mut cluster.client(leader));
         let mut figures: Vec<Vec<Figures>> = ROWS.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
-            for (row, figures) in ROWS.iter().zip(&mut figures) {
+            for (row, figures) in ROWS.iter().zip(&mut figures).filter(|(row, _)| wanted(row)) {
                 figures.push(run(&cluster, leader, *row, Duration::from_secs(seconds)));
             }
         }
-        for (row, figures) in ROWS.iter().zip(&figures) {
+        for (row, figures) in ROWS.iter().zip(&figures).filter(|(row, _)| wanted(row)) {
             let median = |value: fn(&Figures) -> f64| {
                 let mut values: Vec<f64> = figures.iter().map(value).collect();
                 values.sort_by(f64::total_cmp);
                 values[values.len() / 2]
             };
             let (rate, p50, p99) = (median(|f| f.rate), median(|f| f.p50_us), median(|f| f.p99_us));
-            println!("{disk:6} {:18} {rate:>10.0}/s  p50 {p50:>8.1} us  p99 {p99:>8.1} us", row.name);
+            let name = name_of(disk, row);
+            println!("{name:25} {rate:>10.0}/s  p50 {p50:>8.1} us  p99 {p99:>8.1} us");
         }
     }
 }
 
+fn name_of(disk: &str, row: &Row) -> String {
+    format!("{disk} {}", row.name)
+}
+
+fn words(option: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != option).nth(1)
+}
+
 fn option(name: &str) -> Option<u64> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name);
-    arguments.nth(1).and_then(|value| value.parse().ok())
+    words(name).and_then(|value| value.parse().ok())
 }
 
 fn fill(client: &mut EmbeddedClient) {

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Requests are allocated on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     raftkv::cli::main(std::env::args_os(), env!("RAFTKV_COMMIT"))
 }
