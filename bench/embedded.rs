@@ -3,16 +3,14 @@
 //!
 //! `cargo bench --bench embedded` prints one row for each; `-- --seconds N` sets how long each runs (default 5),
 //! `-- --rounds N` how often (default 3; the rows are interleaved, and the medians of the rounds are printed), `-- --only
-//! WORDS` which rows: those whose name, as it is printed, has the words in it.
+//! WORDS` which rows: those whose name, as it is printed, has the words in it; `-- --spin-us N` for how long threads look for
+//! the next event before they sleep, instead of what is measured.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hdrhistogram::Histogram;
-use raftkv::api::Request;
-use raftkv::base::{NodeId, Operation, Random};
-use raftkv::disk::MemoryDisk;
+use raftkv::base::{NodeId, Random};
 use raftkv::node::embedded::Storage;
 use raftkv::node::settings::Tuning;
 use raftkv::node::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};
@@ -20,6 +18,10 @@ use raftkv::node::{EmbeddedClient, EmbeddedCluster, EmbeddedSettings};
 const NODES: u32 = 3;
 const KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 128;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Clone, Copy)]
 struct Row {
@@ -46,17 +48,15 @@ fn main() {
     let seconds = option("--seconds").unwrap_or(5);
     let rounds = option("--rounds").unwrap_or(3);
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
-    let disks: BTreeMap<NodeId, MemoryDisk> =
-        (1..=NODES).filter_map(NodeId::new).map(|id| (id, MemoryDisk::new())).collect();
-    for (disk, storage) in [
-        ("memory", Storage::Disks(Arc::new(move |id: NodeId| disks[&id].attach()))),
-        ("disk", Storage::Directory(directory.path().to_path_buf())),
-    ] {
+    for (disk, storage) in [("memory", Storage::Volatile), ("disk", Storage::Directory(directory.path().to_path_buf()))]
+    {
         let wanted = |row: &Row| words("--only").is_none_or(|words| name_of(disk, row).contains(&words));
         if !ROWS.iter().any(wanted) {
             continue;
         }
-        let settings = EmbeddedSettings { nodes: NODES, storage, tuning: Tuning::default(), seed: 1 };
+        let spin = option("--spin-us").map(Duration::from_micros);
+        let settings =
+            EmbeddedSettings { nodes: NODES, storage, tuning: Tuning { spin, ..Tuning::default() }, seed: 1 };
         let cluster = EmbeddedCluster::start(settings).expect("the cluster starts");
         let leader = cluster.wait_for_leader(Duration::from_secs(30)).expect("a leader within 30 s");
         fill(&mut cluster.client(leader));
@@ -92,13 +92,13 @@ fn option(name: &str) -> Option<u64> {
 }
 
 fn fill(client: &mut EmbeddedClient) {
-    for key in 0..KEYS {
-        client.put(key_bytes(key), vec![b'v'; VALUE_BYTES]).expect("the cluster takes writes");
+    for key in keys() {
+        client.put(key, vec![b'v'; VALUE_BYTES]).expect("the cluster takes writes");
     }
 }
 
-fn key_bytes(key: u64) -> Vec<u8> {
-    format!("key{key:012}").into_bytes()
+fn keys() -> Vec<Bytes> {
+    (0..KEYS).map(|key| format!("key{key:012}").into()).collect()
 }
 
 fn run(cluster: &EmbeddedCluster, leader: NodeId, row: Row, duration: Duration) -> Figures {
@@ -125,18 +125,20 @@ fn run(cluster: &EmbeddedCluster, leader: NodeId, row: Row, duration: Duration) 
 fn closed_loop(client: &mut EmbeddedClient, read_share: f64, seed: u64, duration: Duration) -> Histogram<u64> {
     let mut histogram = Histogram::new(3).expect("3 digits are allowed");
     let mut random = Random::new(seed);
-    let value = bytes::Bytes::from(vec![b'w'; VALUE_BYTES]);
+    let keys = keys();
+    let value = Bytes::from(vec![b'w'; VALUE_BYTES]);
     let reads_of_a_million = (read_share * 1e6) as u64;
     let end = Instant::now() + duration;
     loop {
-        let key = key_bytes(random.below(KEYS)).into();
-        let request = if random.below(1_000_000) < reads_of_a_million {
-            Request::Get { key, revision: None }
-        } else {
-            Request::Write(Operation::Put { key, value: value.clone() })
-        };
+        let key = keys[random.below(KEYS) as usize].clone();
+        let is_read = random.below(1_000_000) < reads_of_a_million;
         let began = Instant::now();
-        client.ask(request, false).expect("a healthy cluster answers");
+        if is_read {
+            let found = client.get(key).expect("a healthy cluster answers");
+            assert!(std::hint::black_box(found).is_some());
+        } else {
+            client.put(key, value.clone()).expect("a healthy cluster answers");
+        }
         let answered = Instant::now();
         histogram.record((answered - began).as_nanos() as u64).expect("it grows by itself");
         if answered >= end {

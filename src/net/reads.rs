@@ -20,12 +20,7 @@ pub fn answer(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> 
     let result = match request {
         Request::Get { key, revision } => view.get_at(key, *revision).map(|found| Outcome::Value {
             revision: revision.unwrap_or(view.revision()),
-            found: found.map(|record| Found {
-                value: record.value.clone(),
-                create_revision: record.create_revision,
-                mod_revision: record.mod_revision,
-                version: record.version,
-            }),
+            found: found.map(self::found),
         }),
         Request::List { prefix, after, limit, revision } => {
             let bytes_max = FRAME_BYTES_MAX - FRAME_SLACK_BYTES;
@@ -41,6 +36,15 @@ pub fn answer(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> 
         }
     };
     Reply { result: result.map_err(revision_error), leader }
+}
+
+pub fn found(record: &kv::Record) -> Found {
+    Found {
+        value: record.value.clone(),
+        create_revision: record.create_revision,
+        mod_revision: record.mod_revision,
+        version: record.version,
+    }
 }
 
 fn too_large(leader: Option<Leader>) -> Reply {

@@ -21,13 +21,12 @@
 //! a reader does next comes after it got it. So its value is at least as old as its sample, and as its look at the
 //! number.
 
-use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::reads;
-use crate::api::{Leader, Reply, Request};
+use crate::api::{Found, Leader, Reply, Request};
 use crate::base::Moment;
 use crate::kv::Store;
 
@@ -46,10 +45,10 @@ pub struct State {
     pub me: Option<Leader>,
 }
 
-/// A value that was read, and may not be told yet.
+/// What was read, and may not be told yet.
 #[derive(Debug)]
 #[must_use]
-pub struct Unconfirmed(Reply);
+pub struct Unconfirmed<T>(T);
 
 impl Served {
     // ---- consensus -------------------------------------------------------------------------------------------
@@ -84,18 +83,26 @@ impl Served {
     }
 
     /// Reads what `request` asks for; `None`: it is none that is answered here, or none is at present.
-    pub fn look_up(&self, request: &Request) -> Option<Unconfirmed> {
-        if self.until() == Moment::ZERO || !reads::is_short(request) {
+    pub fn look_up(&self, request: &Request) -> Option<Unconfirmed<Reply>> {
+        if !reads::is_short(request) {
             return None;
         }
-        let state = self.state.read();
-        let State { store, me } = state.deref();
-        Some(Unconfirmed(reads::answer(store.view(), request, me.clone())))
+        self.read(|State { store, me }| reads::answer(store.view(), request, me.clone()))
     }
 
-    /// The answer, if the value was the cluster's when it was read. `now`: sampled since then.
-    pub fn confirm(&self, value: Unconfirmed, now: Moment) -> Option<Reply> {
-        (now < self.until()).then_some(value.0)
+    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Option<Unconfirmed<T>> {
+        (self.until() != Moment::ZERO).then(|| Unconfirmed(read(&self.state.read())))
+    }
+
+    /// What was read, if it was the cluster's then. `now`: sampled since.
+    pub fn confirm<T>(&self, read: Unconfirmed<T>, now: Moment) -> Option<T> {
+        (now < self.until()).then_some(read.0)
+    }
+
+    /// What `key` holds, without a request and its reply around it; `None`: it can't be read here at present.
+    pub fn value(&self, key: &[u8], clock: fn() -> Moment) -> Option<Option<Found>> {
+        let read = self.read(|state| state.store.view().get(key).map(reads::found))?;
+        self.confirm(read, clock())
     }
 
     /// Both in one.

@@ -48,6 +48,7 @@ pub struct Consensus {
     taken: Vec<ConsensusEvent>,
     effects: Effects,
     meter: Meter,
+    keeps_nothing: bool,
 }
 
 /// What comes after a turn.
@@ -74,7 +75,13 @@ impl Consensus {
             taken: Vec::new(),
             effects: Effects::default(),
             meter: Meter::default(),
+            keeps_nothing: false,
         }
+    }
+
+    /// There is no wal behind it: what would be made durable is as durable at once as it will ever be.
+    pub fn that_keeps_nothing(self) -> Consensus {
+        Consensus { keeps_nothing: true, ..self }
     }
 
     /// The stages of requests are measured.
@@ -143,6 +150,9 @@ impl Consensus {
             self.on_event(now, ReplicaEvent::FromNet(request));
         }
         self.replica.end_turn(now, &mut self.effects);
+        while self.keeps_nothing && self.has_persisted_nothing(now) {
+            self.replica.end_turn(now, &mut self.effects);
+        }
         let Effects { persists, acked, net, .. } = &mut self.effects;
         self.meter.on_persist(now, persists);
         self.meter.end_turn(now, self.replica.applied(), acked, net);
@@ -171,6 +181,16 @@ impl Consensus {
         self.journal.on_net(&event, &self.replica);
         self.peer_credit.give_back(event.credit_bytes());
         self.on_event(now, ReplicaEvent::FromNet(event));
+    }
+
+    /// In the wal's place: what waited for it leaves. False: nothing did.
+    fn has_persisted_nothing(&mut self, now: Moment) -> bool {
+        let persists = std::mem::take(&mut self.effects.persists);
+        let Some(seq) = persists.last().map(|persist| persist.seq) else { return false };
+        let messages = persists.into_iter().flat_map(|persist| persist.messages);
+        self.effects.net.extend(messages.map(|message| NetEvent::Send { message }));
+        self.on_event(now, ReplicaEvent::FromDisk(FromDisk::Persisted { seq }));
+        true
     }
 
     /// Disk first, since it takes longest; then the network, in parallel with it.

@@ -35,6 +35,8 @@ pub struct CoreParts {
     /// How long each thread looks for the next event before it sleeps.
     pub wakes: wakes::Choice,
     pub wal_settings: WalSettings,
+    /// Nothing that this node is told outlives it: there is no wal thread.
+    pub keeps_nothing: bool,
     pub disk: Arc<dyn Disk>,
     pub data_dir: DataDir,
     /// Called on the consensus thread after each change of role; it must not block.
@@ -60,6 +62,7 @@ impl CoreParts {
             scrub_interval: tuning.scrub_interval,
             wakes: wakes::choose(tuning.spin),
             wal_settings: tuning.wal_settings(),
+            keeps_nothing: false,
             disk: data_dir.disk(),
             data_dir,
             on_role_change: Box::new(|| {}),
@@ -102,7 +105,7 @@ impl OpenedCore {
         self.parts.stages.clone()
     }
 
-    /// Starts the three threads.
+    /// Starts its threads.
     pub fn start(self, to_net: Arc<dyn Outbox>, peer_credit: PeerCredit) -> std::io::Result<Core> {
         let (to_wal, wal_inbox) = inbox(self.parts.wakes.spin());
         let (to_background, background_inbox) = inbox(Spin::OFF);
@@ -133,8 +136,9 @@ impl OpenedCore {
             on_role_change,
         };
         let replica = Replica::new(config, recovered, now).in_cluster(parts.data_dir.cluster_id());
+        let consensus = Consensus::new(replica, peer_credit, tick, now).measured(parts.stages.clone());
         let consensus = ConsensusLoop {
-            consensus: Consensus::new(replica, peer_credit, tick, now).measured(parts.stages.clone()),
+            consensus: if parts.keeps_nothing { consensus.that_keeps_nothing() } else { consensus },
             inbox: receiver,
             exits: exits(parts.on_role_change),
             ender: ender.clone(),
@@ -151,11 +155,13 @@ impl OpenedCore {
             exits: exits(Box::new(|| {})),
             ender: ender.clone(),
         };
-        let threads = vec![
-            spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?,
+        let mut threads = vec![
             spawn(format!("background-{id}"), ender.clone(), move || background.run())?,
             spawn(format!("consensus-{id}"), ender.clone(), move || consensus.run())?,
         ];
+        if !parts.keeps_nothing {
+            threads.push(spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?);
+        }
         Ok(Core { inbox, to_wal, to_background, ender, ended, threads, stages: parts.stages })
     }
 }

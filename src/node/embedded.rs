@@ -8,31 +8,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::api::{Error, ErrorCode, Found, Latency, Outcome, Reply, Request, Status};
+use crate::base::limits::SEGMENT_BYTES_MIN;
 use crate::base::{ClusterId, InstanceId, Member, Members, Moment, NodeId, Operation, Random, Revision};
-use crate::disk::{DataDir, Disk, OpenError, Wanted};
-use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit, Served};
+use crate::disk::{DataDir, Disk, MemoryDisk, OpenError, Wanted};
+use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit, Served, Spin};
 
 use super::clock;
 use super::consensus::ConsensusEvent;
 use super::core::{Core, CoreParts, OpenedCore};
 use super::end::End;
-use super::inbox::Entrance;
+use super::inbox::{Entrance, inbox};
 use super::settings::Tuning;
+use super::wakes;
 
 /// Where the nodes of an embedded cluster keep their data.
 #[derive(Clone)]
 pub enum Storage {
     /// Real files, in a directory for each node below this one.
     Directory(PathBuf),
-    /// Any disk: called at each start of a node. `disk::MemoryDisk` for tests and benches.
+    /// Any disk: called at each start of a node. `disk::MemoryDisk` for tests.
     Disks(Arc<dyn Fn(NodeId) -> Arc<dyn Disk> + Send + Sync>),
+    /// Nowhere, for state that need not outlive the process: a write waits for the memory of a majority, and for no disk.
+    /// A node that was killed has lost all it held: started again it counts in no majority, as one whose directory was
+    /// wiped, so that a cluster of three lives through the loss of one node, once. Its log is in memory whole.
+    Volatile,
 }
 
 #[derive(Clone)]
@@ -59,6 +65,8 @@ pub struct EmbeddedCluster {
     routes: Arc<Routes>,
     cores: BTreeMap<NodeId, Core>,
     cluster: ClusterId,
+    /// How long its threads, and those of its clients, look for the next event before they sleep.
+    spin: Spin,
     /// How many nodes were started so far.
     starts: u64,
 }
@@ -82,13 +90,15 @@ impl Inbox {
 #[derive(Default)]
 struct Clients {
     made: u32,
-    answers: BTreeMap<u32, Sender<(u64, Reply)>>,
+    answers: BTreeMap<u32, Entrance<(u64, Reply)>>,
 }
 
 /// Who is reachable, and who waits for answers.
 #[derive(Default)]
 struct Routes {
     inboxes: RwLock<BTreeMap<NodeId, Inbox>>,
+    /// Counts the changes of `inboxes`: clients look there again only if there was one.
+    inboxes_changed: AtomicU64,
     /// Ordered pairs (from, to) that lose everything.
     cut: RwLock<BTreeSet<(NodeId, NodeId)>>,
     clients: RwLock<Clients>,
@@ -101,6 +111,11 @@ impl Routes {
     fn note_role_change(&self) {
         *self.role_changes.lock() += 1;
         self.role_changed.notify_all();
+    }
+
+    fn change_inboxes(&self, change: impl FnOnce(&mut BTreeMap<NodeId, Inbox>)) {
+        change(&mut self.inboxes.write());
+        self.inboxes_changed.fetch_add(1, Ordering::Release);
     }
 
     fn deliver(&self, from: NodeId, to: NodeId, event: FromNet) {
@@ -130,7 +145,7 @@ impl Outbox for Router {
             match event {
                 NetEvent::Reply { origin, reply, .. } => {
                     if let Some(client) = self.routes.clients.read().answers.get(&origin.connection.slot) {
-                        let _ = client.send((origin.sequence, reply));
+                        client.send((origin.sequence, reply));
                     }
                 }
                 NetEvent::Send { message } => self.routes.deliver(self.id, message.to, FromNet::Raft { message }),
@@ -150,8 +165,9 @@ impl EmbeddedCluster {
     /// Starts all nodes. [`EmbeddedCluster::wait_for_leader`] tells when they answer.
     pub fn start(settings: EmbeddedSettings) -> Result<EmbeddedCluster, EmbeddedError> {
         let cluster = ClusterId(u128::from(settings.seed) << 64 | u128::from(settings.nodes));
-        let mut embedded =
-            EmbeddedCluster { settings, routes: Arc::default(), cores: BTreeMap::new(), cluster, starts: 0 };
+        let spin = wakes::choose(settings.tuning.spin).spin();
+        let (routes, cores) = (Arc::default(), BTreeMap::new());
+        let mut embedded = EmbeddedCluster { settings, routes, cores, cluster, spin, starts: 0 };
         for id in embedded.ids() {
             embedded.restart(id)?;
         }
@@ -168,27 +184,35 @@ impl EmbeddedCluster {
         self.starts += 1;
         let open = |source| EmbeddedError::Open { id, source };
         let wanted = Wanted { node: id, cluster_name: "embedded".to_string() };
+        let mut tuning = Tuning { spin: Some(self.spin.at_most()), ..self.settings.tuning.clone() };
+        let is_volatile = matches!(self.settings.storage, Storage::Volatile);
+        if is_volatile {
+            (tuning.log_memory_bytes_max, tuning.segment_bytes) = (usize::MAX, SEGMENT_BYTES_MIN);
+        }
+        // Unlike a real directory's, the instance follows from the seed, so that a run can be repeated.
+        let fresh =
+            InstanceId(u128::from(Random::new(self.settings.seed ^ self.starts).next()) << 64 | u128::from(id.get()));
         let data_dir = match &self.settings.storage {
             Storage::Directory(path) => DataDir::open(&path.join(format!("node{id}")), &wanted).map_err(open)?,
-            Storage::Disks(disk) => {
-                // Unlike a real directory's, the instance follows from the seed, so that a run can be repeated.
-                let fresh = Random::new(self.settings.seed ^ self.starts).next();
-                let fresh = InstanceId(u128::from(fresh) << 64 | u128::from(id.get()));
-                DataDir::on(disk(id), &wanted, fresh).map_err(open)?
-            }
+            Storage::Disks(disk) => DataDir::on(disk(id), &wanted, fresh).map_err(open)?,
+            // For what names the node, which is all that is ever written.
+            Storage::Volatile => DataDir::on(MemoryDisk::new().attach(), &wanted, fresh).map_err(open)?,
         };
         // Another one at each start: what a node numbers by it must not repeat what it numbered before.
         let seed = Random::new(self.settings.seed ^ self.starts.rotate_left(32)).next() ^ u64::from(id.get());
         let routes = self.routes.clone();
         let parts = CoreParts {
             on_role_change: Box::new(move || routes.note_role_change()),
-            ..CoreParts::new(id, "embedded", &self.settings.tuning, data_dir, self.bootstrap(), seed)
+            keeps_nothing: is_volatile,
+            ..CoreParts::new(id, "embedded", &tuning, data_dir, self.bootstrap(), seed)
         };
         let opened = OpenedCore::open(parts, &mut |_| {}).map_err(open)?;
         let (entrance, served) = (opened.inbox.clone(), Arc::clone(&opened.served));
         let inbox = Inbox { entrance, credit: PeerCredit::default(), served };
         let credit = inbox.credit.clone();
-        self.routes.inboxes.write().insert(id, inbox);
+        self.routes.change_inboxes(|inboxes| {
+            inboxes.insert(id, inbox);
+        });
         for peer in self.ids().into_iter().filter(|peer| *peer != id) {
             self.routes.deliver_to(id, FromNet::LinkUp { peer });
             self.routes.deliver(id, peer, FromNet::LinkUp { peer: id });
@@ -208,7 +232,9 @@ impl EmbeddedCluster {
     /// Ends the threads of `id` as a kill would: nothing queued is written any more. Its peers learn that the link
     /// is down.
     pub fn kill(&mut self, id: NodeId) {
-        self.routes.inboxes.write().remove(&id);
+        self.routes.change_inboxes(|inboxes| {
+            inboxes.remove(&id);
+        });
         if let Some(mut core) = self.cores.remove(&id) {
             core.abandon();
             for peer in self.ids().into_iter().filter(|peer| *peer != id) {
@@ -240,15 +266,17 @@ impl EmbeddedCluster {
 
     /// A client of node `id`. It may be moved to another thread.
     pub fn client(&self, id: NodeId) -> EmbeddedClient {
-        let (sender, answers) = unbounded();
+        let (entrance, answers) = inbox(self.spin);
         let mut clients = self.routes.clients.write();
         let slot = clients.made;
         clients.made = slot.checked_add(1).expect("fewer clients than 2^32");
-        clients.answers.insert(slot, sender);
+        clients.answers.insert(slot, entrance);
         let connection = ConnectionId { slot, generation: 0 };
         EmbeddedClient {
             node: id,
             routes: self.routes.clone(),
+            served: None,
+            served_as_of: u64::MAX,
             connection,
             answers,
             sequence: 0,
@@ -324,8 +352,11 @@ impl Drop for EmbeddedCluster {
 pub struct EmbeddedClient {
     node: NodeId,
     routes: Arc<Routes>,
+    /// What may be read of the node on this thread, as of so many changes of the inboxes; `None`: it is down.
+    served: Option<Arc<Served>>,
+    served_as_of: u64,
     connection: ConnectionId,
-    answers: Receiver<(u64, Reply)>,
+    answers: super::inbox::Inbox<(u64, Reply)>,
     sequence: u64,
     timeout: Duration,
 }
@@ -351,7 +382,12 @@ impl EmbeddedClient {
     }
 
     pub fn get(&mut self, key: impl Into<Bytes>) -> Result<Option<Found>, Error> {
-        match self.ask(Request::Get { key: key.into(), revision: None }, true)? {
+        let key = key.into();
+        let read = self.served().and_then(|served| served.value(&key, clock::now));
+        if let Some(Some(found)) = read {
+            return Ok(Some(found));
+        }
+        match self.ask(Request::Get { key, revision: None }, true)? {
             Outcome::Value { found, .. } => Ok(found),
             other => Err(unexpected(&other)),
         }
@@ -392,10 +428,18 @@ impl EmbeddedClient {
         }
     }
 
-    fn read_here(&self, request: &Request) -> Result<Option<Reply>, Error> {
+    fn read_here(&mut self, request: &Request) -> Result<Option<Reply>, Error> {
         request.check()?;
-        let inboxes = self.routes.inboxes.read();
-        Ok(inboxes.get(&self.node).and_then(|inbox| inbox.served.answer(request, clock::now)))
+        Ok(self.served().and_then(|served| served.answer(request, clock::now)))
+    }
+
+    fn served(&mut self) -> Option<&Served> {
+        let changed = self.routes.inboxes_changed.load(Ordering::Acquire);
+        if self.served_as_of != changed {
+            self.served = self.routes.inboxes.read().get(&self.node).map(|inbox| Arc::clone(&inbox.served));
+            self.served_as_of = changed;
+        }
+        self.served.as_deref()
     }
 
     /// Sends without waiting; the number comes back with the answer.
@@ -413,7 +457,7 @@ impl EmbeddedClient {
 
     /// The next answer, with its request's number.
     pub fn receive(&mut self, timeout: Duration) -> Option<(u64, Reply)> {
-        self.answers.recv_timeout(timeout).ok()
+        self.answers.receive(Some(clock::now() + timeout)).ok().flatten()
     }
 }
 
@@ -430,7 +474,6 @@ fn unexpected(outcome: &Outcome) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::MemoryDisk;
 
     #[test]
     fn a_client_of_the_leader_reads_on_its_own_thread() {
@@ -454,6 +497,33 @@ mod tests {
             }
             assert!(Instant::now() < deadline, "no leader ever holds a lease");
         }
+    }
+
+    /// It may have promised and acknowledged what it does not know any more.
+    #[test]
+    fn a_volatile_node_that_was_killed_counts_in_no_majority_any_more() {
+        let settings = EmbeddedSettings { nodes: 3, storage: Storage::Volatile, tuning: Tuning::default(), seed: 1 };
+        let mut cluster = EmbeddedCluster::start(settings).unwrap();
+        let minute = Duration::from_secs(60);
+        let leader = cluster.wait_for_leader(minute).unwrap();
+        cluster.client(leader).put("k", "v").unwrap();
+        let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+        cluster.restart(follower).unwrap();
+        let leader = cluster.wait_for_leader(minute).unwrap();
+        let mut client = cluster.client(leader);
+        assert_eq!(client.get("k").unwrap().map(|found| found.value), Some("v".into()), "two of three still hold it");
+        client.put("k", "w").unwrap();
+        let counts = |cluster: &EmbeddedCluster| {
+            let status = cluster.status(leader, minute).unwrap();
+            status.peers.iter().filter(|peer| peer.counted).map(|peer| peer.id).collect::<Vec<_>>()
+        };
+        let mut counted = counts(&cluster);
+        while counted.contains(&follower) {
+            // It has not answered this leader yet.
+            client.put("k", "w").unwrap();
+            counted = counts(&cluster);
+        }
+        assert_eq!(counted.len(), 1, "{counted:?}");
     }
 
     #[test]

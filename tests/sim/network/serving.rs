@@ -179,7 +179,7 @@ impl World {
 /// A request of a connection, and its value if it was looked up.
 pub struct LookedUp {
     asked: Asked,
-    value: Option<Unconfirmed>,
+    value: Option<Unconfirmed<Reply>>,
 }
 
 impl LookedUp {
