@@ -226,7 +226,7 @@ async fn preload(arguments: &Rc<Arguments>, clients: &[Etcd]) -> Result<(), Stri
 }
 
 fn key(number: u64) -> Vec<u8> {
-    format!("load/{number:010}").into_bytes()
+    format!("load/{number:011}").into_bytes()
 }
 
 fn plan_json(arguments: &Arguments) -> serde_json::Value {

@@ -60,8 +60,9 @@ impl Mixer {
             Distribution::Uniform => self.random.below(self.plan.keys),
         };
         self.sequence += 1;
+        // 16 bytes, as what is compared goes by.
         let key = match &self.plan.run {
-            None => format!("load/{rank:010}").into(),
+            None => format!("load/{rank:011}").into(),
             Some(run) => format!("load/{run}/{rank:010}").into(),
         };
         if self.plan.read_share > 0.0 && self.fraction() < self.plan.read_share {
