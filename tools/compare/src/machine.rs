@@ -31,6 +31,12 @@ fn field(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
+/// What a process holds in memory; `None` where the system does not tell.
+pub fn resident_bytes(process: u32) -> Option<f64> {
+    let kibibytes = field(&format!("/proc/{process}/status"), "VmRSS")?;
+    Some(kibibytes.trim_end_matches(" kB").parse::<f64>().ok()? * 1024.0)
+}
+
 /// The version that a program says it has.
 pub fn version(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;

@@ -1,15 +1,18 @@
 //! raftkv beside the machine's limit, etcd and Redis: all of them up at the same time, the same load on each in turns,
 //! round after round, so that what the machine does meanwhile happens to all. Figures are medians and ranges of rounds,
 //! and ratios within one run: those of two runs say nothing.
+//!
+//! `grow` measures raftkv beside itself: what it costs when one thing grows.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
+mod grow;
 mod machine;
 mod plot;
 mod programs;
@@ -28,28 +31,48 @@ use workload::WORKLOADS;
     name = "compare",
     version,
     max_term_width = 120,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   compare --out results                    all loads, 5 rounds of 30 s each: about two hours
   compare --rounds 3 --seconds 3           a first look
   compare --only write --without redis     loads whose name has the word; systems left out
+  compare grow --out results               what raftkv costs when keys, connections, nodes, values grow
 
 Data goes to a new directory under --directory: choose a real disk, never a tmpfs. The table goes to standard output, and
 with --out to results.md in that directory, with the plots and all figures as JSON."
 )]
 struct Arguments {
-    /// Rounds: each runs every load on every system once
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// How long one load runs on one system in one round
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// Only loads whose name contains one of these
-    #[arg(long, value_name = "WORDS")]
-    only: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Common,
     /// Leave a system out
     #[arg(long, value_enum, value_name = "SYSTEM")]
     without: Vec<Without>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// What raftkv costs when one thing grows: keys, idle connections, nodes, values, a listing beside the writes
+    Grow(grow::Arguments),
+    /// What `grow` starts: connections that stay idle
+    #[command(hide = true)]
+    Hold { address: std::net::SocketAddr, count: usize },
+}
+
+/// How long, where, and on what.
+#[derive(Args, Debug)]
+struct Common {
+    /// Rounds: each runs everything once
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// How long one load runs at a time
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Only loads, or things that grow, whose name contains one of these
+    #[arg(long, value_name = "WORDS")]
+    only: Vec<String>,
     /// A further argument of each node of raftkv, such as --raftkv=--spin
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     raftkv: Vec<String>,
@@ -61,6 +84,20 @@ struct Arguments {
     out: Option<PathBuf>,
 }
 
+impl Common {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|words| name.contains(&**words))
+    }
+
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn data_directory(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new().prefix("compare-").tempdir_in(&self.directory)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Without {
     Limit,
@@ -70,7 +107,12 @@ enum Without {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let done = match &arguments.command {
+        None => run(&arguments),
+        Some(Command::Grow(grow)) => grow::run(grow),
+        Some(Command::Hold { address, count }) => grow::hold(*address, *count),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("compare: {error}");
@@ -80,19 +122,24 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
-    let programs = Programs::find(arguments.raftkv.clone())?;
-    let directory = tempfile::Builder::new().prefix("compare-").tempdir_in(&arguments.directory)?;
+    let common = &arguments.common;
+    let programs = Programs::find(common.raftkv.clone())?.with_etcd()?;
+    let directory = common.data_directory()?;
     let mut running = Vec::new();
     for system in System::ALL.into_iter().filter(|system| is_wanted(*system, arguments, &programs)) {
         let started = Running::start(system, &programs, directory.path())?;
         workload::fill(&started, &programs)?;
         running.push(started);
     }
-    let rounds = measure(arguments, &programs, &running)?;
-    let heading = heading(arguments, &programs, directory.path());
+    let rounds = measure(common, &programs, &running)?;
+    let versions = [Some(&programs.raftkv), programs.etcd.as_ref(), programs.redis.as_ref()];
+    let versions: Vec<&Path> = versions.into_iter().flatten().map(PathBuf::as_path).collect();
+    let settings = "3 nodes each of raftkv and etcd, defaults; one Redis with appendfsync always; loopback; 10,000 keys, \
+                    128-byte values; one thread drives the load";
+    let heading = heading(common, &versions, directory.path(), settings);
     let text = format!("{heading}{}", table::markdown(&rounds));
     println!("{text}");
-    arguments.out.as_ref().map_or(Ok(()), |out| write(out, &text, &rounds))
+    common.out.as_ref().map_or(Ok(()), |out| write(out, &text, &rounds))
 }
 
 fn is_wanted(system: System, arguments: &Arguments, programs: &Programs) -> bool {
@@ -110,27 +157,24 @@ fn is_wanted(system: System, arguments: &Arguments, programs: &Programs) -> bool
 }
 
 /// Load by load, and each on all systems in turns, from another one on in each round.
-fn measure(arguments: &Arguments, programs: &Programs, running: &[Running]) -> io::Result<Rounds> {
+fn measure(common: &Common, programs: &Programs, running: &[Running]) -> io::Result<Rounds> {
     let mut rounds = Rounds::new();
-    let duration = Duration::from_secs(arguments.seconds);
-    for round in 0..arguments.rounds {
+    for round in 0..common.rounds {
         for (at, workload) in WORKLOADS.iter().enumerate() {
-            let is_wanted =
-                arguments.only.is_empty() || arguments.only.iter().any(|words| workload.name.contains(&**words));
             let mut systems: Vec<&Running> =
                 running.iter().filter(|it| workload.systems.contains(&it.system)).collect();
-            if !is_wanted || systems.is_empty() {
+            if !common.wants(workload.name) || systems.is_empty() {
                 continue;
             }
             let first = round as usize % systems.len();
             systems.rotate_left(first);
             for on in systems {
-                let figures = workload::run(workload, on, programs, duration)?;
+                let figures = workload::run(workload, on, programs, common.duration())?;
                 let rate = figures[table::part(workload)]["per_second"].as_f64().unwrap_or(0.0);
                 eprintln!(
                     "round {} of {}: {}: {}: {rate:.0}/s",
                     round + 1,
-                    arguments.rounds,
+                    common.rounds,
                     workload.name,
                     on.system.name()
                 );
@@ -141,18 +185,13 @@ fn measure(arguments: &Arguments, programs: &Programs, running: &[Running]) -> i
     Ok(rounds)
 }
 
-fn heading(arguments: &Arguments, programs: &Programs, directory: &Path) -> String {
+/// `versions`: programs that tell theirs.
+fn heading(common: &Common, versions: &[&Path], directory: &Path, settings: &str) -> String {
     let mut lines = machine::describe(directory);
-    let versions = [Some(&programs.raftkv), programs.etcd.as_ref(), programs.redis.as_ref()];
-    let versions: Vec<String> =
-        versions.into_iter().flatten().filter_map(|program| machine::version(program)).collect();
+    let versions: Vec<String> = versions.iter().filter_map(|program| machine::version(program)).collect();
     lines.push(format!("- versions: {}", versions.join("; ")));
-    lines.push(
-        "- settings: 3 nodes each of raftkv and etcd, defaults; one Redis with appendfsync always; loopback; 10,000 keys, \
-         128-byte values; one thread drives the load"
-            .to_string(),
-    );
-    let (rounds, seconds) = (arguments.rounds, arguments.seconds);
+    lines.push(format!("- settings: {settings}"));
+    let (rounds, seconds) = (common.rounds, common.seconds);
     lines.push(format!(
         "- {rounds} rounds of {seconds} s for each load on each system, interleaved; median (lowest-highest)"
     ));

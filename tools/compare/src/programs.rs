@@ -16,24 +16,30 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds what belongs to this repository, and looks for the rest.
+    /// Builds what belongs to this repository, and looks for the rest; without etcd.
     pub fn find(raftkv_arguments: Vec<String>) -> io::Result<Programs> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let etcd = installed("etcd");
         cargo(&root, &["build", "--release", "--locked", "-p", "raftkv", "-p", "limit"])?;
-        if etcd.is_some() {
-            cargo(&root.join("tools/compare-etcd"), &["build", "--release", "--locked"])?;
-        }
         let own = std::env::current_exe()?;
         let beside = |name: &str| own.with_file_name(name);
         Ok(Programs {
             raftkv: beside("raftkv"),
             limit: beside("limit"),
             compare_etcd: root.join("tools/compare-etcd/target/release/compare-etcd"),
-            etcd,
+            etcd: None,
             redis: installed("redis-server"),
             raftkv_arguments,
         })
+    }
+
+    /// With etcd, if it is installed, and what drives it.
+    pub fn with_etcd(self) -> io::Result<Programs> {
+        let etcd = installed("etcd");
+        if etcd.is_some() {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            cargo(&root.join("tools/compare-etcd"), &["build", "--release", "--locked"])?;
+        }
+        Ok(Programs { etcd, ..self })
     }
 }
 

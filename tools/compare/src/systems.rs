@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::machine;
 use crate::programs::Programs;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +38,13 @@ pub struct Running {
     pub system: System,
     /// Where clients go.
     pub addresses: Vec<String>,
-    children: Vec<Child>,
+    processes: Vec<Process>,
+}
+
+struct Process {
+    child: Child,
+    /// Of one whose data outlives it: what starts it again.
+    command: Option<Command>,
 }
 
 impl Running {
@@ -45,22 +52,55 @@ impl Running {
     pub fn start(system: System, programs: &Programs, directory: &Path) -> io::Result<Running> {
         let directory = directory.join(system.name().replace(' ', "-"));
         std::fs::create_dir_all(&directory)?;
-        let mut running = Running { system, addresses: Vec::new(), children: Vec::new() };
+        let mut running = Running { system, addresses: Vec::new(), processes: Vec::new() };
         match system {
             System::Echo => running.start_echo(programs, &directory)?,
             System::Relay => running.start_relay(programs, &directory)?,
-            System::Raftkv => running.start_raftkv(programs, &directory)?,
+            System::Raftkv => running.start_raftkv(programs, &directory, 3, &[])?,
             System::Etcd => running.start_etcd(programs, &directory)?,
             System::Redis => running.start_redis(programs, &directory)?,
         }
         Ok(running)
     }
 
-    fn spawn(&mut self, command: &mut Command, log: PathBuf) -> io::Result<()> {
+    /// A cluster of raftkv, of any number of nodes, each with further `arguments`. Its data goes to `directory` itself.
+    pub fn cluster(programs: &Programs, directory: &Path, nodes: usize, arguments: &[String]) -> io::Result<Running> {
+        std::fs::create_dir_all(directory)?;
+        let mut running = Running { system: System::Raftkv, addresses: Vec::new(), processes: Vec::new() };
+        running.start_raftkv(programs, directory, nodes, arguments)?;
+        Ok(running)
+    }
+
+    fn spawn(&mut self, mut command: Command, log: PathBuf) -> io::Result<()> {
         let log = File::create(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.children.push(child);
+        self.processes.push(Process { child, command: Some(command) });
         Ok(())
+    }
+
+    pub fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Ends process `at` as a crash would: kill -9.
+    pub fn kill(&mut self, at: usize) -> io::Result<()> {
+        let child = &mut self.processes[at].child;
+        child.kill()?;
+        child.wait().map(drop)
+    }
+
+    /// Starts a process that was killed, with its data and at its address.
+    pub fn start_again(&mut self, at: usize) -> io::Result<()> {
+        let Process { child, command } = &mut self.processes[at];
+        let command =
+            command.as_mut().ok_or_else(|| io::Error::other("it can't be started again: it keeps no data"))?;
+        *child = command.spawn()?;
+        Ok(())
+    }
+
+    /// Resident memory of each process, in bytes; empty where the system does not tell.
+    pub fn resident_bytes(&self) -> Vec<f64> {
+        self.processes.iter().filter_map(|process| machine::resident_bytes(process.child.id())).collect()
     }
 
     /// `limit` says where it serves.
@@ -69,7 +109,7 @@ impl Running {
         command.arg("serve").args(arguments);
         command.args(followers.iter().flat_map(|address| ["--follower", address]));
         let (child, address) = limit::children::start(command)?;
-        self.children.push(child);
+        self.processes.push(Process { child, command: None });
         Ok(address.to_string())
     }
 
@@ -88,8 +128,14 @@ impl Running {
         Ok(())
     }
 
-    fn start_raftkv(&mut self, programs: &Programs, directory: &Path) -> io::Result<()> {
-        let ports = free_ports(3)?;
+    fn start_raftkv(
+        &mut self,
+        programs: &Programs,
+        directory: &Path,
+        nodes: usize,
+        arguments: &[String],
+    ) -> io::Result<()> {
+        let ports = free_ports(nodes)?;
         for (at, port) in ports.iter().enumerate() {
             let mut command = Command::new(&programs.raftkv);
             command.args(["node", "--id", &(at + 1).to_string(), "--listen", &format!("127.0.0.1:{port}")]);
@@ -97,8 +143,8 @@ impl Running {
                 command.args(["--peer", &format!("{}=127.0.0.1:{port}", peer + 1)]);
             }
             command.arg("--data-dir").arg(directory.join((at + 1).to_string()));
-            command.args(&programs.raftkv_arguments);
-            self.spawn(&mut command, directory.join(format!("{}.log", at + 1)))?;
+            command.args(arguments).args(&programs.raftkv_arguments);
+            self.spawn(command, directory.join(format!("{}.log", at + 1)))?;
         }
         self.addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let status = ["status", "--server", &self.addresses[0], "--wait", "--timeout-ms", "30000"];
@@ -121,7 +167,7 @@ impl Running {
             command.args(["--initial-cluster", &members.join(","), "--data-dir"]).arg(directory.join(at.to_string()));
             command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
             command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-            self.spawn(&mut command, directory.join(format!("{at}.log")))?;
+            self.spawn(command, directory.join(format!("{at}.log")))?;
         }
         self.addresses = client_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         self.wait_until_all_accept()
@@ -133,7 +179,7 @@ impl Running {
         let mut command = Command::new(redis);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(directory);
-        self.spawn(&mut command, directory.join("redis.log"))?;
+        self.spawn(command, directory.join("redis.log"))?;
         self.addresses = vec![format!("127.0.0.1:{port}")];
         self.wait_until_all_accept()
     }
@@ -156,10 +202,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // The last one first: a relay's leader is not to see its followers go.
-        for child in self.children.iter_mut().rev() {
+        for process in self.processes.iter_mut().rev() {
             // What is gone already needs no end.
-            let _ = child.kill();
-            let _ = child.wait();
+            let _ = process.child.kill();
+            let _ = process.child.wait();
         }
     }
 }

@@ -33,13 +33,13 @@ impl Spread {
     }
 
     /// Thousands are set apart, and microseconds have no fractions that nobody reads.
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         let (low, median, high) = (number(self.low), number(self.median), number(self.high));
         if low == high { median } else { format!("{median} ({low}-{high})") }
     }
 }
 
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let digits = format!("{value:.0}");
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
@@ -56,6 +56,29 @@ pub fn part(workload: &Workload) -> &'static str {
     if workload.read_share > 0.0 { "reads" } else { "writes" }
 }
 
+/// What [`figures`] stand under.
+pub const FIGURES: &str = "rate/s | p50 us | p99 us | p99.9 us | max us";
+
+/// The cells of one row: rate and latencies.
+pub fn figures(part: &str, rounds: &[Value]) -> String {
+    let cell = |key| spread(rounds, part, key).map_or("-".to_string(), Spread::text);
+    ["per_second", "p50_us", "p99_us", "p99_9_us", "max_us"].map(cell).join(" | ")
+}
+
+/// The median of `ours` as a multiple of that of `theirs`.
+pub fn ratio(part: &str, key: &str, ours: &[Value], theirs: &[Value]) -> Option<f64> {
+    Some(spread(ours, part, key)?.median / spread(theirs, part, key)?.median)
+}
+
+/// The cells of rate, p50 and p99 of `ours` as multiples of those of `theirs`; empty ones if one is missing.
+pub fn ratios(part: &str, ours: Option<&Vec<Value>>, theirs: Option<&Vec<Value>>) -> String {
+    let cell = |key| {
+        let ratio = ratio(part, key, ours?, theirs?)?;
+        Some(format!("{ratio:.2} x"))
+    };
+    ["per_second", "p50_us", "p99_us"].map(|key| cell(key).unwrap_or_default()).join(" | ")
+}
+
 /// Rate, latencies and the ratios to the others, a section for each load that was run.
 pub fn markdown(rounds: &Rounds) -> String {
     let mut out = String::new();
@@ -65,29 +88,13 @@ pub fn markdown(rounds: &Rounds) -> String {
             continue;
         }
         let _ = writeln!(out, "\n### {}\n", workload.name);
-        out.push_str(
-            "| | rate/s | p50 us | p99 us | p99.9 us | max us | raftkv's rate | raftkv's p50 | raftkv's p99 |\n",
-        );
+        let _ = writeln!(out, "| | {FIGURES} | raftkv's rate | raftkv's p50 | raftkv's p99 |");
         out.push_str("|---|---|---|---|---|---|---|---|---|\n");
-        let figure = |system: System, key: &str| of(system).and_then(|(part, rounds)| spread(rounds, part, key));
-        for system in System::ALL.into_iter().filter(|system| of(*system).is_some()) {
-            let cell = |key| figure(system, key).map_or("-".to_string(), Spread::text);
-            let ratio = |key| {
-                let (ours, theirs) = (figure(System::Raftkv, key)?.median, figure(system, key)?.median);
-                (system != System::Raftkv).then(|| format!("{:.2} x", ours / theirs))
-            };
-            let ratios = ["per_second", "p50_us", "p99_us"].map(|key| ratio(key).unwrap_or_default());
-            let _ = writeln!(
-                out,
-                "| {} | {} | {} | {} | {} | {} | {} |",
-                system.name(),
-                cell("per_second"),
-                cell("p50_us"),
-                cell("p99_us"),
-                cell("p99_9_us"),
-                cell("max_us"),
-                ratios.join(" | ")
-            );
+        for system in System::ALL {
+            let Some((part, rounds)) = of(system) else { continue };
+            let raftkv = of(System::Raftkv).filter(|_| system != System::Raftkv);
+            let ratios = ratios(part, raftkv.map(|(_, raftkv)| raftkv), Some(rounds));
+            let _ = writeln!(out, "| {} | {} | {ratios} |", system.name(), figures(part, rounds));
         }
     }
     out

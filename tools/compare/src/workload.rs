@@ -22,6 +22,8 @@ pub struct Workload {
     pub clients: usize,
     pub depth: usize,
     pub read_share: f64,
+    pub keys: u64,
+    pub value_bytes: usize,
     /// Operations a second; `None`: closed loop.
     pub rate: Option<f64>,
     pub systems: &'static [System],
@@ -33,14 +35,15 @@ const READERS: &[System] = &[System::Echo, System::Raftkv, System::Etcd, System:
 const DEEP_WRITERS: &[System] = &[System::Relay, System::Raftkv, System::Redis];
 const DEEP_READERS: &[System] = &[System::Echo, System::Raftkv, System::Redis];
 
-const fn closed(
+/// A closed loop on 10,000 keys of 128 bytes.
+pub const fn closed(
     name: &'static str,
     clients: usize,
     depth: usize,
     read_share: f64,
     systems: &'static [System],
 ) -> Workload {
-    Workload { name, clients, depth, read_share, rate: None, systems }
+    Workload { name, clients, depth, read_share, keys: KEYS, value_bytes: VALUE_BYTES, rate: None, systems }
 }
 
 pub const WORKLOADS: [Workload; 10] = [
@@ -66,10 +69,6 @@ pub fn run(workload: &Workload, on: &Running, programs: &Programs, duration: Dur
     }
 }
 
-fn plan(read_share: f64, distribution: Distribution) -> Plan {
-    Plan { keys: KEYS, value_bytes: VALUE_BYTES, distribution, read_share, seed: 1, run: None }
-}
-
 fn settings(on: &Running, protocol: Protocol, clients: usize, depth: usize, rate: Option<f64>) -> Settings {
     // raftkv's answers name the leader, and connections go there.
     let leader = (on.system == System::Raftkv).then(|| on.addresses[0].clone());
@@ -77,11 +76,24 @@ fn settings(on: &Running, protocol: Protocol, clients: usize, depth: usize, rate
     Settings { addresses, leader, connections: clients, depth, rate, protocol, timeout }
 }
 
-fn drive(workload: &Workload, on: &Running, protocol: Protocol, duration: Duration) -> io::Result<Value> {
-    let settings = settings(on, protocol, workload.clients, workload.depth, workload.rate);
+/// loadgen's loop, whatever comes of it, and for how long it measured.
+pub fn load(
+    workload: &Workload,
+    on: &Running,
+    protocol: Protocol,
+    duration: Duration,
+) -> io::Result<(Report, Duration)> {
+    let Workload { clients, depth, read_share, keys, value_bytes, rate, .. } = *workload;
+    let settings = settings(on, protocol, clients, depth, rate);
     let until = Until::Time { warmup: duration / 10, measured: duration };
-    let (mut mixer, mut report) = (Mixer::new(plan(workload.read_share, Distribution::Uniform)), Report::default());
+    let plan = Plan { keys, value_bytes, distribution: Distribution::Uniform, read_share, seed: 1, run: None };
+    let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
     let elapsed = Driver::new(settings, &mut mixer, &mut report, until)?.run(|_| ())?;
+    Ok((report, elapsed))
+}
+
+fn drive(workload: &Workload, on: &Running, protocol: Protocol, duration: Duration) -> io::Result<Value> {
+    let (report, elapsed) = load(workload, on, protocol, duration)?;
     if !report.is_clean() {
         return Err(io::Error::other(format!("{}: {}", on.system.name(), report.summary(elapsed).trim_end())));
     }
@@ -116,8 +128,15 @@ pub fn fill(on: &Running, programs: &Programs) -> io::Result<()> {
             return if status.success() { Ok(()) } else { Err(io::Error::other("etcd takes no writes")) };
         }
     };
-    let (mut mixer, mut report) = (Mixer::new(plan(0.0, Distribution::Sequential)), Report::default());
-    let elapsed =
-        Driver::new(settings(on, protocol, 16, 4, None), &mut mixer, &mut report, Until::Count(KEYS))?.run(|_| ())?;
+    write_each_key(on, protocol, KEYS, VALUE_BYTES, 4)
+}
+
+/// By 16 connections, each with `depth` requests under way.
+pub fn write_each_key(on: &Running, protocol: Protocol, keys: u64, value_bytes: usize, depth: usize) -> io::Result<()> {
+    let distribution = Distribution::Sequential;
+    let plan = Plan { keys, value_bytes, distribution, read_share: 0.0, seed: 1, run: None };
+    let (mut mixer, mut report) = (Mixer::new(plan), Report::default());
+    let settings = settings(on, protocol, 16, depth, None);
+    let elapsed = Driver::new(settings, &mut mixer, &mut report, Until::Count(keys))?.run(|_| ())?;
     if report.is_clean() { Ok(()) } else { Err(io::Error::other(report.summary(elapsed))) }
 }
