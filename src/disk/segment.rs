@@ -13,9 +13,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::disk::{Disk, DiskFile, folder_of};
 use super::error::{Damage, OpenError};
@@ -80,7 +81,7 @@ pub(super) struct Segment {
 /// Whether making a segment ready may take the disk for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// In the background: it rests after each piece for as long as the piece took.
+    /// In the background: it rests after each piece for as long as the piece took, until it is in a hurry.
     HalfTheTime,
     /// Something waits for it.
     AtOnce,
@@ -88,9 +89,21 @@ pub enum Pace {
 
 /// Who may give the next segment its name: the job in the background or the wal, whoever comes first. Without it a
 /// late job would rename its zeros over a segment that already holds entries.
+///
+/// Who writes faster than a job that rests makes segments ready catches up with it. Then the job is told to hurry, and
+/// the wal waits for what is left of it: if it began anew itself, at every segment, writes would wait for a whole one.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
-    state: Mutex<ClaimState>,
+    standing: Mutex<Standing>,
+    /// The job is not under way any more.
+    ended: Condvar,
+    is_hurried: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    state: ClaimState,
+    is_under_way: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,44 +122,68 @@ impl Claim {
     /// Of the next job; what failed before has not yet been seen to succeed.
     pub fn after(earlier: Option<&Claim>) -> Claim {
         let failing = earlier.is_some_and(Claim::is_failing);
-        Claim { state: Mutex::new(if failing { ClaimState::Failing } else { ClaimState::Open }) }
+        Claim::at(if failing { ClaimState::Failing } else { ClaimState::Open })
     }
 
     /// Of a job that is yet to be offered, after a first look at the disk: it has no room.
     pub fn void() -> Claim {
-        Claim { state: Mutex::new(ClaimState::Void) }
+        Claim::at(ClaimState::Void)
     }
 
-    /// The wal can't wait any longer. If the job already gave the segment its name, it is to be used.
+    fn at(state: ClaimState) -> Claim {
+        Claim { standing: Mutex::new(Standing { state, is_under_way: false }), ..Claim::default() }
+    }
+
+    /// The job does not rest any more.
+    pub fn hurry(&self) {
+        self.is_hurried.store(true, Ordering::Relaxed);
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.is_hurried.load(Ordering::Relaxed)
+    }
+
+    /// The wal needs the segment now. A job that is under way is waited for: it is nearer to its end than another one would
+    /// be. If it gives the segment its name, or has done so, that is to be used.
     pub fn take_over(&self) -> TakenOver {
-        let mut state = self.state.lock();
-        if *state == ClaimState::Made {
+        let mut standing = self.standing.lock();
+        self.hurry();
+        while standing.is_under_way {
+            self.ended.wait(&mut standing);
+        }
+        if standing.state == ClaimState::Made {
             return TakenOver::Made;
         }
-        *state = ClaimState::Void;
+        standing.state = ClaimState::Void;
         TakenOver::Nothing
     }
 
     pub fn is_void(&self) -> bool {
-        *self.state.lock() == ClaimState::Void
+        self.standing.lock().state == ClaimState::Void
     }
 
     /// The job was tried, in vain so far.
     pub fn is_failing(&self) -> bool {
-        matches!(*self.state.lock(), ClaimState::Failing | ClaimState::Void)
+        matches!(self.standing.lock().state, ClaimState::Failing | ClaimState::Void)
     }
 
-    fn note_failure(&self) {
-        let mut state = self.state.lock();
-        if *state == ClaimState::Open {
-            *state = ClaimState::Failing;
+    fn begin(&self) {
+        self.standing.lock().is_under_way = true;
+    }
+
+    fn end(&self, has_failed: bool) {
+        let mut standing = self.standing.lock();
+        standing.is_under_way = false;
+        if has_failed && standing.state == ClaimState::Open {
+            standing.state = ClaimState::Failing;
         }
+        self.ended.notify_all();
     }
 
     fn give_up(&self) {
-        let mut state = self.state.lock();
-        if *state != ClaimState::Made {
-            *state = ClaimState::Void;
+        let mut standing = self.standing.lock();
+        if standing.state != ClaimState::Made {
+            standing.state = ClaimState::Void;
         }
     }
 }
@@ -168,7 +205,15 @@ pub struct SegmentJob {
 impl SegmentJob {
     /// Takes as long as the disk needs for a whole segment, twice over where `pace` leaves it free half of the time.
     pub fn run(&self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
-        self.prepare(disk, pace).inspect_err(|_| self.claim.note_failure())
+        self.claim.begin();
+        let prepared = self.prepare(disk, pace);
+        self.claim.end(prepared.is_err());
+        prepared
+    }
+
+    /// Whether it does not rest, whatever its pace: nothing is ready behind the segment in use.
+    pub fn is_hurried(&self) -> bool {
+        self.claim.is_hurried()
     }
 
     fn prepare(&self, disk: &dyn Disk, pace: Pace) -> io::Result<PreparedSegment> {
@@ -177,19 +222,32 @@ impl SegmentJob {
         }
         check_room(disk, self.bytes)?;
         let name = format!("{WAL_DIR}/{:016x}.background.new", self.sequence);
-        let written = write_segment(disk, &name, self.sequence, self.bytes, pace);
+        let written = write_segment(disk, &name, self.sequence, self.bytes, &|file, took| self.rest(file, took, pace));
         let file = written.inspect_err(|_| {
             // What was written of it is in the way of others now. If that fails too, the next start removes it.
             let _ = disk.remove(&name);
         })?;
-        let mut claim = self.claim.state.lock();
-        if *claim == ClaimState::Void {
+        let mut standing = self.claim.standing.lock();
+        if standing.state == ClaimState::Void {
             disk.remove(&name)?;
             return Ok(PreparedSegment { segment: None });
         }
         publish(disk, &name, self.sequence)?;
-        *claim = ClaimState::Made;
+        standing.state = ClaimState::Made;
         Ok(PreparedSegment { segment: Some(Segment::made(file, self.sequence, self.bytes)) })
+    }
+
+    /// Between two pieces. In a hurry too each is durable before the next, for the wal's fsyncs go on meanwhile.
+    fn rest(&self, file: &dyn DiskFile, took: Duration, pace: Pace) -> io::Result<()> {
+        if pace == Pace::AtOnce {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        file.sync_data()?;
+        if !self.is_hurried() {
+            std::thread::sleep(took + begun.elapsed());
+        }
+        Ok(())
     }
 }
 
@@ -214,22 +272,39 @@ pub(super) fn check_room(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
 /// Makes a segment ready while the caller waits.
 pub(super) fn prepare_at_once(disk: &dyn Disk, sequence: u64, bytes: u64) -> io::Result<Segment> {
     let name = format!("{WAL_DIR}/{sequence:016x}.new");
-    let file = write_segment(disk, &name, sequence, bytes, Pace::AtOnce)?;
+    let file = write_segment(disk, &name, sequence, bytes, &at_once)?;
     publish(disk, &name, sequence)?;
     Ok(Segment::made(file, sequence, bytes))
 }
 
+/// What is done between two pieces of zeros, the last of which took so long.
+type Between<'a> = &'a dyn Fn(&dyn DiskFile, Duration) -> io::Result<()>;
+
+fn at_once(_: &dyn DiskFile, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
 /// The file under its first name, whole and durable.
-fn write_segment(disk: &dyn Disk, name: &str, sequence: u64, bytes: u64, pace: Pace) -> io::Result<Arc<dyn DiskFile>> {
+fn write_segment(
+    disk: &dyn Disk,
+    name: &str,
+    sequence: u64,
+    bytes: u64,
+    between: Between<'_>,
+) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(name)?;
     file.write_at(0, &encode_header(sequence, bytes))?;
-    write_zeros(&*file, SEGMENT_HEADER_BYTES, bytes, pace)?;
+    write_zero_pieces(&*file, SEGMENT_HEADER_BYTES, bytes, between)?;
     file.sync_data()?;
     Ok(file)
 }
 
-/// Writes zeros from `start` up to `end`. All but the last piece are durable when it returns.
-pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64, pace: Pace) -> io::Result<()> {
+/// Writes zeros from `start` up to `end`; the caller makes them durable.
+pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
+    write_zero_pieces(file, start, end, &at_once)
+}
+
+fn write_zero_pieces(file: &dyn DiskFile, start: u64, end: u64, between: Between<'_>) -> io::Result<()> {
     static ZEROS: [u8; ZERO_CHUNK_BYTES] = [0; ZERO_CHUNK_BYTES];
     let mut at = start;
     while at < end {
@@ -237,9 +312,8 @@ pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64, pace: Pace)
         let length = (end - at).min(ZERO_CHUNK_BYTES as u64);
         file.write_at(at, &ZEROS[..length as usize])?;
         at += length;
-        if pace == Pace::HalfTheTime && at < end {
-            file.sync_data()?;
-            std::thread::sleep(begun.elapsed());
+        if at < end {
+            between(file, begun.elapsed())?;
         }
     }
     Ok(())
@@ -298,7 +372,7 @@ impl Segment {
 
     /// Zeros from `start` to its end. Durable when it returns.
     pub fn clear_from(&self, start: u64) -> io::Result<()> {
-        write_zeros(&*self.file, start, self.bytes, Pace::AtOnce)?;
+        write_zeros(&*self.file, start, self.bytes)?;
         self.file.sync_data()
     }
 }
@@ -401,6 +475,36 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wal_waits_for_a_job_that_is_under_way_and_hurries_it() {
+        let claim = Arc::new(Claim::default());
+        claim.begin();
+        let wal = std::thread::spawn({
+            let claim = claim.clone();
+            move || claim.take_over()
+        });
+        while !claim.is_hurried() {
+            std::thread::yield_now();
+        }
+        {
+            let mut standing = claim.standing.lock();
+            assert_eq!(standing.state, ClaimState::Open, "it was not taken from the job");
+            standing.state = ClaimState::Made;
+        }
+        claim.end(false);
+        assert!(matches!(wal.join().unwrap(), TakenOver::Made));
+    }
+
+    #[test]
+    fn what_a_job_leaves_undone_is_taken_over() {
+        let claim = Claim::default();
+        claim.begin();
+        claim.end(true);
+        assert!(claim.is_failing());
+        assert!(matches!(claim.take_over(), TakenOver::Nothing));
+        assert!(claim.is_void(), "a late job makes nothing");
+    }
 
     #[test]
     fn a_name_leads_back_to_its_sequence_number_and_nothing_else_does() {

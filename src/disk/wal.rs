@@ -380,6 +380,11 @@ impl Wal {
     /// What to do in the background so that the next rollovers need not wait; `None` while enough are ready or one is
     /// on its way.
     pub fn wants_segment(&mut self) -> Option<SegmentJob> {
+        if self.is_pressed()
+            && let Some(claim) = &self.claim
+        {
+            claim.hurry();
+        }
         let on_its_way = self.claim.as_ref().is_some_and(|claim| !claim.is_void());
         // While something waits, one more shows that there is room again; `fitting` then makes all that it takes.
         let enough = self.ready.len() >= SEGMENTS_READY && !(self.is_waiting && self.is_short());
@@ -387,6 +392,9 @@ impl Wal {
             return None;
         }
         let claim = Arc::new(Claim::after(self.claim.take().as_deref()));
+        if self.is_pressed() {
+            claim.hurry();
+        }
         self.claim = Some(claim.clone());
         Some(SegmentJob { sequence: self.last_sequence() + 1, bytes: self.settings.segment_bytes, claim })
     }
@@ -398,14 +406,22 @@ impl Wal {
 
     /// Cheap: to be asked after each call that changes something here.
     pub fn space(&self) -> Space {
-        let is_half_full = self.offset > self.active.bytes / 2;
-        match (self.ready.len(), is_half_full) {
+        match (self.ready.len(), self.is_half_full()) {
             _ if self.is_waiting => Space::Exhausted,
             _ if !self.is_short() => Space::Plenty,
             (SEGMENTS_READY.., _) | (1, false) => Space::Plenty,
             (0, true) => Space::Exhausted,
             _ => Space::Low,
         }
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.offset > self.active.bytes / 2
+    }
+
+    /// The segment in use is soon full, and none is ready: what is written comes faster than a job that rests makes room.
+    fn is_pressed(&self) -> bool {
+        self.ready.is_empty() && self.is_half_full()
     }
 
     /// The next segment can't be made, as far as is known.

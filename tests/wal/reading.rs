@@ -41,6 +41,21 @@ fn a_segment_that_is_ready_makes_rolling_over_free() {
     assert_eq!(model_of(&open_sound(&disk)).log.len(), 4);
 }
 
+#[test]
+fn a_job_hurries_once_none_is_ready_and_the_segment_in_use_is_half_full() {
+    let disk = MemoryDisk::new();
+    let mut opened = open_sound(&disk);
+    let job = opened.wal.wants_segment().expect("none is ready");
+    opened.wal.persist(&[persist(Some(hard_state(1, 1)), vec![entry(1, 1, 10)])]).unwrap();
+    assert!(opened.wal.wants_segment().is_none(), "one is on its way");
+    assert!(!job.is_hurried(), "there is time");
+    opened.wal.persist(&[persist(None, vec![entry(2, 1, 600)])]).unwrap();
+    assert!(opened.wal.wants_segment().is_none(), "it is still on its way");
+    assert!(job.is_hurried());
+    opened.wal.add_segment(job.run(&*disk.attach(), Pace::AtOnce).unwrap());
+    assert!(!opened.wal.wants_segment().expect("two are wanted").is_hurried(), "one is ready");
+}
+
 /// Mutant: the claim is not asked. The late job then renames its zeros over entries that were acknowledged.
 #[test]
 fn a_job_that_is_late_never_replaces_a_segment_in_use() {

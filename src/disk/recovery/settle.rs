@@ -28,7 +28,7 @@ use super::super::replay::Replay;
 use super::super::scan::Dirt;
 use super::super::sector::Stamp;
 use super::super::segment::{
-    FIRST_SEQUENCE, Pace, SEGMENT_HEADER_BYTES, Segment, WAL_DIR, prepare_at_once, rewrite, segment_name, write_zeros,
+    FIRST_SEQUENCE, SEGMENT_HEADER_BYTES, Segment, WAL_DIR, prepare_at_once, rewrite, segment_name, write_zeros,
 };
 use super::super::slots::SlotsFound;
 use super::super::wal::WalSettings;
@@ -188,7 +188,7 @@ impl Judged {
         }
         let end = if self.uncertain.is_some() { *bytes } else { (*bytes).min(offset + extent_max()) };
         if !removed(Guard::CutNotZeroed) {
-            write_zeros(&**file, offset, end, Pace::AtOnce)?;
+            write_zeros(&**file, offset, end)?;
         }
         file.sync_data()
     }
@@ -222,7 +222,7 @@ fn settle_waiting(
     }
     for segment in &waiting {
         let reach = if end_uncertain { segment.bytes } else { SEGMENT_HEADER_BYTES + extent_max() };
-        write_zeros(&*segment.file, SEGMENT_HEADER_BYTES, segment.bytes.min(reach), Pace::AtOnce)?;
+        write_zeros(&*segment.file, SEGMENT_HEADER_BYTES, segment.bytes.min(reach))?;
         segment.file.sync_data()?;
     }
     Ok(waiting.into())
