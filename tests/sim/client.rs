@@ -30,6 +30,14 @@ pub enum Speech {
     Lines,
 }
 
+/// What a client may ask now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wants {
+    Anything,
+    Writes,
+    Reads,
+}
+
 pub struct Client {
     pub random: Random,
     speech: Speech,
@@ -78,8 +86,9 @@ pub enum Parcel {
 }
 
 impl Client {
-    pub fn new(mut random: Random) -> Client {
-        let only_reads = random.below(4) == 0;
+    /// `readers`: one of so many asks nothing but reads.
+    pub fn new(mut random: Random, readers: u64) -> Client {
+        let only_reads = random.below(readers) == 0;
         let speech = if random.below(4) == 0 { Speech::Lines } else { Speech::Frames };
         Client {
             random,
@@ -97,12 +106,13 @@ impl Client {
     }
 
     /// About a third reads; values are unique.
-    fn draw_request(&mut self, who: usize, keys: &[Bytes], value_bytes_max: usize, writes: bool) -> Request {
+    fn draw_request(&mut self, who: usize, keys: &[Bytes], value_bytes_max: usize, wants: Wants) -> Request {
         let key = keys[self.random.index(keys.len())].clone();
+        let only_reads = self.only_reads || wants == Wants::Reads;
         match self.random.below(100) {
-            _ if writes => self.draw_put(who, key, value_bytes_max),
-            0..64 if !self.only_reads => self.draw_put(who, key, value_bytes_max),
-            64..80 if !self.only_reads => Request::Write(Operation::Delete { key }),
+            _ if wants == Wants::Writes => self.draw_put(who, key, value_bytes_max),
+            0..64 if !only_reads => self.draw_put(who, key, value_bytes_max),
+            64..80 if !only_reads => Request::Write(Operation::Delete { key }),
             0..94 => Request::Get { key, revision: None },
             _ => {
                 let after = (self.random.below(2) == 0).then_some(key);
@@ -249,8 +259,13 @@ impl World {
         let pipelined_max = if is_live { 1 } else { self.plan.pipelined_max };
         if self.clients[who].asked.len() < pipelined_max && self.phase != Phase::Quiet && !self.clients[who].is_content
         {
-            // What overtakes in that drill is one write another.
-            self.ask(who, conn, is_live || self.plan.drill == Some(Drill::LateForward));
+            let wants = match self.plan.drill {
+                _ if is_live => Wants::Writes,
+                Some(Drill::LateForward) => Wants::Writes, // what overtakes there is one write another
+                _ if self.course.nobody_writes => Wants::Reads,
+                _ => Wants::Anything,
+            };
+            self.ask(who, conn, wants);
         }
         let think = self.plan.think.draw(&mut self.clients[who].random);
         self.wake_client(who, think);
@@ -273,17 +288,18 @@ impl World {
         self.wake_client(who, think);
     }
 
-    fn ask(&mut self, who: usize, conn: u32, writes: bool) {
+    fn ask(&mut self, who: usize, conn: u32, wants: Wants) {
         let now = self.now;
         let value_bytes_max = self.plan.value_bytes_max;
         let client = &mut self.clients[who];
         // Several at once, now and then: they share a packet, a turn and an entry.
         let most = self.plan.pipelined_max - client.asked.len();
-        let count = if writes || most <= 1 || client.random.below(3) > 0 { 1 } else { 1 + client.random.index(most) };
+        let is_one = wants == Wants::Writes;
+        let count = if is_one || most <= 1 || client.random.below(3) > 0 { 1 } else { 1 + client.random.index(most) };
         let mut out = BytesMut::new();
         for _ in 0..count {
             let client = &mut self.clients[who];
-            let request = client.draw_request(who, &self.keys, value_bytes_max, writes);
+            let request = client.draw_request(who, &self.keys, value_bytes_max, wants);
             let number = client.next;
             client.next += 1;
             let forward = client.random.below(8) > 0;

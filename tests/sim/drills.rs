@@ -11,15 +11,17 @@
 //! | `FigureEight` | a leader's entries reach one node; another leader replaces them on the first alone; the one node leads | who calls replaced what may come back, or commits by counting |
 //! | `LateForward` | writes that are passed on wait on their way while the leader is replaced, and leads again | who takes what was meant for an earlier term |
 //! | `HastyForwarder` | nothing commits for a while, in which a node passes writes on, dies, and passes others on | who takes an answer for that of another request |
-//! | `StaleLease` | a leader with a slow clock hears late what was promised, is cut off, and may stand still; others lead meanwhile | who reads by a lease that has run out, or keeps no promise |
+//! | `Lease` | a leader that holds a lease is lost, stands still or steps down, and another leads as soon as it can: see `leases` | who reads by a lease that there is not, or keeps no promise |
 //! | `BlindPair` | a follower's log loses its end while it is down, it starts twice, and meets one who lags, alone | who forgets that it may have promised more |
+
+mod leases;
 
 use raftkv::base::{Role, Term};
 
 use super::chance::Chance;
 use super::disk::Place;
 use super::faults::Fault;
-use super::nemesis::{DRIFT_PPM, Healing, Pairs, across};
+use super::nemesis::{Pairs, across};
 use super::plan::{MILLI, Nemesis, SECOND};
 use super::trace::Kind;
 use super::world::{Event, Time, World};
@@ -34,18 +36,12 @@ pub enum Drill {
     LateForward,
     HastyForwarder,
     BlindPair,
-    StaleLease,
+    Lease,
 }
 
 impl Drill {
-    pub const ALL: [Drill; 6] = [
-        Drill::Rivals,
-        Drill::FigureEight,
-        Drill::LateForward,
-        Drill::HastyForwarder,
-        Drill::BlindPair,
-        Drill::StaleLease,
-    ];
+    pub const ALL: [Drill; 6] =
+        [Drill::Rivals, Drill::FigureEight, Drill::LateForward, Drill::HastyForwarder, Drill::BlindPair, Drill::Lease];
 
     /// How many nodes it is about.
     pub fn nodes(self) -> usize {
@@ -64,6 +60,10 @@ pub struct Course {
     cut: Pairs,
     /// Requests and answers wait on this way.
     held: Option<(usize, usize)>,
+    /// Clients only read.
+    pub nobody_writes: bool,
+    /// What the round is, in a drill of leases.
+    lease_round: Option<leases::Round>,
 }
 
 impl Course {
@@ -107,10 +107,7 @@ impl World {
             (Drill::BlindPair, 1) => self.lose_end_of_log(),
             (Drill::BlindPair, 2) => self.leave_alone_with_laggard(),
             (Drill::BlindPair, 3) => self.carry_out(),
-            (Drill::StaleLease, 1) => self.let_nothing_from_leader(),
-            (Drill::StaleLease, 2) => self.let_late_promises_through(),
-            (Drill::StaleLease, 3) => self.leave_leader_alone(),
-            (Drill::StaleLease, 4) => self.carry_out(),
+            (Drill::Lease, stage) => self.go_on_with_lease(stage),
             _ => self.end_round(),
         }
     }
@@ -141,6 +138,7 @@ impl World {
         if let Some((from, to)) = self.course.held.take() {
             self.send_held(from, to);
         }
+        self.course.nobody_writes = false;
         let rest = self.random.within(self.election(), 3 * self.election());
         self.stage_in(0, rest);
     }
@@ -190,18 +188,9 @@ impl World {
                 self.cut(across(&[others[1]], &[leader, others[0]]));
                 self.stage_in(1, 100 * MILLI + short);
             }
-            Drill::StaleLease => {
+            Drill::Lease => {
                 self.course.cast = [&[leader][..], &others].concat();
-                for &other in &others {
-                    self.clog(other, leader);
-                    self.nodes[other].clock.drift(self.now, DRIFT_PPM);
-                    self.rearm(other);
-                }
-                self.nodes[leader].clock.drift(self.now, -DRIFT_PPM);
-                self.rearm(leader);
-                self.tally.count(Fault::ClockDrifted);
-                let delay = self.random.within(20 * MILLI, 120 * MILLI);
-                self.stage_in(1, delay);
+                self.begin_with_lease();
             }
         }
     }
@@ -216,6 +205,9 @@ impl World {
     /// Something was elected. Some stages wait for it.
     pub fn on_drill_leader(&mut self, at: usize) {
         let Some(drill) = self.plan.drill.filter(|_| self.faults_are_on) else { return };
+        if drill == Drill::Lease {
+            return self.on_lease_drill_leader(at);
+        }
         let cast = &self.course.cast;
         match (drill, self.course.stage) {
             // Before anything of its term leaves: it reaches the first leader alone.
@@ -339,44 +331,6 @@ impl World {
 
     fn stall_in_drill(&self) -> Time {
         self.plan.persist_stall.as_nanos() as Time * 3 / 4
-    }
-
-    // ---- a lease that has run out --------------------------------------------------------------------------
-
-    /// What the others promise from here on, they promise nobody. Now and then they have forgotten what they did
-    /// before.
-    fn let_nothing_from_leader(&mut self) {
-        let [leader, ref others @ ..] = self.course.cast[..] else { unreachable!("a drill of three nodes") };
-        let others = others.to_vec();
-        self.cut(others.iter().map(|other| (leader, *other)).collect());
-        let forget = self.random.below(3) == 0;
-        for &other in others.iter().filter(|_| forget) {
-            self.kill_for(other, MILLI);
-        }
-        let delay = self.random.skewed(MILLI, 300 * MILLI);
-        self.stage_in(2, delay);
-    }
-
-    fn let_late_promises_through(&mut self) {
-        let leader = self.course.cast[0];
-        for place in 1..self.course.cast.len() {
-            let from = self.course.cast[place];
-            self.schedule(0, Event::Heal(Box::new(Healing::Unclog { from, to: leader })));
-        }
-        self.stage_in(3, 5 * MILLI);
-    }
-
-    /// Its clients stay, and go on asking it. Now and then it stands still until others lead.
-    fn leave_leader_alone(&mut self) {
-        let leader = self.course.cast[0];
-        self.cut(across(&[leader], &self.course.cast[1..]));
-        if self.random.below(3) == 0 {
-            let lasts = self.random.within(700 * MILLI, 2 * SECOND);
-            let stands = self.stand_still(leader, lasts);
-            self.tally.add(Fault::Paused, u64::from(stands));
-        }
-        let delay = self.random.within(SECOND, 5 * SECOND / 2);
-        self.stage_in(4, delay);
     }
 
     // ---- a pair that knows too little ----------------------------------------------------------------------

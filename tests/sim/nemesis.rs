@@ -253,15 +253,29 @@ impl World {
             return false;
         }
         node.paused_until = self.now + lasts;
+        node.consensus_paused_until = node.paused_until + self.random.below(MILLI);
         node.pause_backlog = 0;
         let (epoch, shown) = (node.epoch, node.clock.now(self.now));
         if let Some(running) = node.running() {
-            running.actors.net.clock_at_turn = Some(shown); // it stopped in the middle of one
+            running.actors.stood_since = Some(shown);
         }
         self.trace.note(self.now, at + 1, Kind::Pause, lasts, format_args!("for {} ms", lasts / MILLI));
         // Behind all that has come meanwhile.
         self.schedule(lasts + MILLI, Event::Resume { at, epoch });
         true
+    }
+
+    /// What waited for the end of a pause has been looked at.
+    pub fn go_on(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.paused_until > self.now {
+            return; // it stands still again
+        }
+        node.pause_backlog = 0;
+        if let Some(running) = node.running() {
+            running.actors.stood_since = None;
+        }
+        self.arm(at);
     }
 
     fn lose_power(&mut self, some: &[usize]) {

@@ -20,7 +20,7 @@ mod turns;
 
 use std::collections::BTreeSet;
 
-use raftkv::base::{LogIndex, NodeId, Random, Role, Term};
+use raftkv::base::{LogIndex, Moment, NodeId, Random, Role, Term};
 use raftkv::node::background::{Background, BackgroundEvent};
 use raftkv::node::consensus::Consensus;
 use raftkv::node::replica::Replica;
@@ -57,6 +57,8 @@ pub struct Node {
     pub epoch: u32,
     pub life: Life,
     pub paused_until: Time,
+    /// When consensus goes on behind that: the net thread may have been first, or last.
+    pub consensus_paused_until: Time,
     /// Orders what has to wait for the end of a pause.
     pub pause_backlog: u64,
     /// Its disk lost something: it may find less at a start than it had, or refuse to start.
@@ -105,6 +107,8 @@ pub struct Actors {
     /// `None` in it: what is due by the clock.
     background_busy: Option<(Time, Option<BackgroundEvent>)>,
     pub net: NodeNet,
+    /// Each thread stood still in the middle of a turn: what the clock showed when that began.
+    pub stood_since: Option<Moment>,
 }
 
 impl Running {
@@ -131,6 +135,7 @@ impl Node {
             epoch: 0,
             life: Life::Down,
             paused_until: 0,
+            consensus_paused_until: 0,
             pause_backlog: 0,
             is_damaged: false,
             lost: BTreeSet::new(),
@@ -144,6 +149,18 @@ impl Node {
             Life::Up(running) => Some(running),
             _ => None,
         }
+    }
+
+    /// Until when it does nothing, if it stands still.
+    fn stands_until(&self, actor: Actor) -> Time {
+        if actor == Actor::Consensus { self.consensus_paused_until } else { self.paused_until }
+    }
+
+    /// Goes on at once, should it stand still.
+    pub fn end_pause(&mut self) {
+        self.paused_until = 0;
+        self.consensus_paused_until = 0;
+        self.pause_backlog = 0;
     }
 
     pub fn is_up(&self) -> bool {

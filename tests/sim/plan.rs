@@ -129,6 +129,8 @@ pub enum Load {
 pub struct Plan {
     pub nodes: usize,
     pub clients: usize,
+    /// One client of so many only reads.
+    pub readers: u64,
     pub keys: usize,
     /// Requests that a client has under way at most, and how long it thinks before the next.
     pub pipelined_max: usize,
@@ -167,12 +169,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// One seed of five is a drill.
+    /// One seed of four is a drill, and a third of these are about leases.
     pub fn draw(seed: u64, random: &mut Random, load: Load) -> Plan {
         let plan = Plan::draw_swarm(random, load);
         let mut random = Random::new(seed ^ 0x6472_696c_6c73);
-        let plan = match random.below(5) {
-            0 => plan.for_drill(Drill::ALL[random.index(Drill::ALL.len())]),
+        let plan = match random.below(20) {
+            0..4 => plan.for_drill(Drill::ALL[random.index(Drill::ALL.len())]),
+            4 => plan.for_drill(Drill::Lease),
             _ => plan,
         };
         let leases = draw_leases(&plan, &mut random);
@@ -212,21 +215,28 @@ impl Plan {
             },
             nemeses: Vec::new(),
             dies_voting: 0,
-            damages: if drill == Drill::BlindPair { Damages::Many } else { Damages::None },
+            damages: if matches!(drill, Drill::BlindPair | Drill::Lease) { Damages::Many } else { Damages::None },
             drill: Some(drill),
             ..self
         }
-        .for_late_elections(drill)
+        .for_leases(drill)
     }
 
     /// Where leases are at stake, the leader does not step down before they have run out, and others wait for nothing
-    /// but their promise.
-    fn for_late_elections(self, drill: Drill) -> Plan {
-        if drill != Drill::StaleLease {
+    /// but their promise. There is always somebody who goes on reading from whoever holds one, or did.
+    fn for_leases(self, drill: Drill) -> Plan {
+        if drill != Drill::Lease {
             return self;
         }
         let ms = Duration::from_millis;
-        Plan { election_timeout_min: ms(150), election_timeout_max: ms(1000), ..self }
+        Plan {
+            election_timeout_min: ms(150),
+            election_timeout_max: ms(1000),
+            think: Delay { low: 80 * MILLI, high: 320 * MILLI, tail_rate: 0, tail_high: 0 },
+            pipelined_max: 14,
+            readers: 2,
+            ..self
+        }
     }
 
     fn draw_swarm(random: &mut Random, load: Load) -> Plan {
@@ -243,6 +253,7 @@ impl Plan {
         Plan {
             nodes,
             clients,
+            readers: 4,
             keys: random.within(2, 5) as usize,
             pipelined_max: random.skewed(1, 8) as usize,
             think: Delay { low: think_mean / 2, high: think_mean * 3 / 2, tail_rate: 0, tail_high: 0 },
@@ -287,11 +298,7 @@ fn draw_leases(plan: &Plan, random: &mut Random) -> Vec<Option<LeaseConfig>> {
     match plan.drill {
         // A clock that jumps has shown more than has passed.
         Some(Drill::LateForward) => return vec![None; plan.nodes],
-        Some(Drill::StaleLease) => {
-            let others_ms = [longest_ms, longest_ms, 100][random.index(3)];
-            let full = random.index(plan.nodes);
-            return (0..plan.nodes).map(|at| lease(if at == full { longest_ms } else { others_ms })).collect();
-        }
+        Some(Drill::Lease) => return vec![lease(longest_ms); plan.nodes],
         _ => {}
     }
     let most = match random.below(8) {

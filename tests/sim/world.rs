@@ -213,7 +213,7 @@ impl World {
         cuts.apply(&mut plan);
         let queue = Queue { heap: BinaryHeap::new(), random: random.split(), number: 0 };
         let nodes: Vec<Node> = (0..plan.nodes).map(|at| Node::new(at, &mut random)).collect();
-        let clients = (0..plan.clients).map(|_| Client::new(random.split())).collect();
+        let clients = (0..plan.clients).map(|_| Client::new(random.split(), plan.readers)).collect();
         World {
             now: 0,
             queue,
@@ -303,8 +303,7 @@ impl World {
                 Ok(())
             }
             Event::Resume { at, epoch } if self.nodes[at].epoch == epoch => {
-                self.nodes[at].pause_backlog = 0;
-                self.arm(at);
+                self.go_on(at);
                 Ok(())
             }
             Event::Shot { at, epoch } => {
@@ -405,10 +404,7 @@ impl World {
         if !is_in {
             return self.kill(at);
         }
-        if node.paused_until > now {
-            node.paused_until = now;
-            node.pause_backlog = 0;
-        }
+        node.end_pause();
         if node.is_up() { self.arm(at) } else { self.start(at) }
     }
 

@@ -17,6 +17,11 @@ impl Leaders {
         ensure("one leader a term", first == id, || format!("term {term} has two: node {first} and node {id}"))
     }
 
+    /// Who was elected in the latest term.
+    pub fn latest(&self) -> Option<(Term, NodeId)> {
+        self.elected.last_key_value().map(|(term, id)| (*term, *id))
+    }
+
     pub fn count(&self) -> usize {
         self.elected.len()
     }

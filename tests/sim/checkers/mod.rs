@@ -7,6 +7,7 @@ pub mod commit;
 pub mod completeness;
 pub mod durable;
 pub mod leaders;
+pub mod lease;
 pub mod linear;
 pub mod matching;
 pub mod memory;

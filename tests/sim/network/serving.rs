@@ -142,8 +142,8 @@ impl World {
     fn confirm(&mut self, at: usize, connection: ConnectionId, reads: Vec<LookedUp>) {
         let (epoch, stands, now) = (self.nodes[at].epoch, self.plan.read_stands, self.nodes[at].clock.now(self.now));
         let Some((actors, mut exits)) = self.turn(at, Actor::Net) else { return };
+        let early = actors.stood_since.filter(|_| removed(Guard::ClockBeforeRequest));
         let net = &mut actors.net;
-        let early = net.clock_at_turn.take().filter(|_| removed(Guard::ClockBeforeRequest));
         let (mut replies, mut refused, mut ran_out) = (Vec::new(), false, 0);
         for mut read in reads {
             let value = read.value.take();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use raftkv::base::{ClusterId, InstanceId, Moment, NodeId, Random};
+use raftkv::base::{ClusterId, InstanceId, NodeId, Random};
 use raftkv::net::{Admission, Backoff, ConnectionId, LinkQueue, Me, NetLimits, PeerCredit, Served, Session};
 
 use super::super::node::CLUSTER_NAME;
@@ -24,8 +24,6 @@ pub struct NodeNet {
     pub random: Random,
     pub touched: Vec<ConnectionId>,
     pub served: Arc<Served>,
-    /// What the clock showed when the turn began in which the thread stood still last.
-    pub clock_at_turn: Option<Moment>,
 }
 
 pub struct ClientSession {
@@ -77,7 +75,6 @@ impl NodeNet {
             random,
             touched: Vec::new(),
             served,
-            clock_at_turn: None,
         }
     }
 

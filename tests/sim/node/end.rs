@@ -22,7 +22,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.disk.end_process();
         node.epoch += 1;
-        node.paused_until = 0;
+        node.end_pause();
         if !matches!(node.life, Life::Refused) {
             node.life = Life::Down;
         }

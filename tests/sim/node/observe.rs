@@ -3,6 +3,7 @@
 use raftkv::base::{LogIndex, Role};
 use raftkv::node::wal::WalEvent;
 
+use super::super::checkers::lease::Lease;
 use super::super::checkers::{Verdict, completeness, memory, state};
 use super::super::trace::Kind;
 use super::super::world::World;
@@ -54,9 +55,21 @@ impl World {
             self.checks.states.on_applied(id, applied, state::digest(replica.store().view(), keys))?;
         }
         memory::on_log(id, replica.log_bytes(), self.plan.log_memory_bytes_max)?;
+        self.check_lease(at)?;
         if is_elected {
+            (0..self.plan.nodes).try_for_each(|other| self.check_lease(other))?;
             self.on_drill_leader(at);
         }
         Ok(())
+    }
+
+    fn check_lease(&self, at: usize) -> Verdict {
+        let node = &self.nodes[at];
+        let Life::Up(running) = &node.life else { return Ok(()) };
+        let until = running.actors.net.served.until();
+        let Some(lease) = Lease::of(running.replica(), until, node.clock.now(self.now)) else { return Ok(()) };
+        lease.check_sound()?;
+        lease.check_alone(self.checks.leaders.latest())?;
+        lease.check_current(self.checks.linear.floor())
     }
 }

@@ -106,6 +106,7 @@ impl World {
             background: Background::new(data_dir, reader, repairer, scrubbing, Pace::AtOnce),
             background_busy: None,
             net,
+            stood_since: None,
         };
         let running = Running { actors, lanes: Lanes::new(), wakes: Default::default(), seen };
         self.nodes[at].life = Life::Up(Box::new(running));

@@ -1,5 +1,7 @@
 //! When an actor wakes up, and what it does then: the production turn, between its lanes.
 
+use std::cell::Cell;
+
 use raftkv::node::consensus::AfterTurn;
 use raftkv::raft::Persist;
 
@@ -22,7 +24,7 @@ impl World {
     /// Sees to it that each actor wakes up when something is due for it.
     pub fn arm(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        let (epoch, paused_until) = (node.epoch, node.paused_until);
+        let (epoch, stands_until) = (node.epoch, Actor::ALL.map(|actor| node.stands_until(actor)));
         let Life::Up(running) = &mut node.life else { return };
         let actors = &running.actors;
         let tick = actors.consensus.sleeps_until().map_or(self.now, |moment| node.clock.when(moment));
@@ -39,7 +41,7 @@ impl World {
                 Actor::Net => lanes,
             };
             let Some(due) = due else { continue };
-            let due = due.max(self.now).max(paused_until);
+            let due = due.max(self.now).max(stands_until[actor as usize]);
             let wakes = &mut running.wakes[actor as usize];
             if wakes.next.is_none_or(|at| due < at) {
                 wakes.next = Some(due);
@@ -56,7 +58,7 @@ impl World {
         if node.epoch != epoch {
             return Ok(());
         }
-        let paused_until = node.paused_until;
+        let stands_until = node.stands_until(actor);
         let Life::Up(running) = &mut node.life else { return Ok(()) };
         let wakes = &mut running.wakes[actor as usize];
         wakes.scheduled.retain(|due| *due != self.now);
@@ -64,7 +66,7 @@ impl World {
             return Ok(()); // another wake came first, and this one is for nothing
         }
         wakes.next = None;
-        if paused_until <= self.now {
+        if stands_until <= self.now {
             match actor {
                 Actor::Net => self.run_net(at)?,
                 Actor::Consensus => self.run_consensus(at)?,
@@ -84,7 +86,12 @@ impl World {
         let most = if exits.random.below(16) == 0 { 1 + exits.random.index(4) } else { 4096 };
         take_due(&mut exits.lanes.consensus, exits.now, exits.random, &mut events, most);
         let count = events.len();
-        let after = actors.consensus.turn(|| now, events.drain(..), &mut exits);
+        // Who stands still before it takes its events has looked at the clock too early, if it already has.
+        let before = actors.stood_since.filter(|_| count > 0).unwrap_or(now);
+        let has_taken = Cell::new(false);
+        let clock = || if has_taken.get() { now } else { before };
+        let taken = events.drain(..).inspect(|_| has_taken.set(true));
+        let after = actors.consensus.turn(clock, taken, &mut exits);
         self.scratch_consensus = events;
         self.trace.note(self.now, at + 1, Kind::Turn, count as u64, format_args!("of {count} events"));
         self.observe_queued(at)?;
