@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use raftkv::api::{Outcome, Reply, Request};
+use raftkv::api::{IfNotLeading, Outcome, Reply, Request};
 use raftkv::base::limits::{self, ENVELOPE_VERSION, FRAME_BYTES_MAX};
 use raftkv::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId,
@@ -69,7 +69,7 @@ fn only_frame(mut buffer: BytesMut) -> Bytes {
 
 fn client_frames(criterion: &mut Criterion) {
     let mut buffer = BytesMut::new();
-    wire::encode_request(7, &Request::Write(put(1)), true, &mut buffer);
+    wire::encode_request(7, &Request::Write(put(1)), IfNotLeading::Forward, &mut buffer);
     let frame = only_frame(buffer.split());
     criterion.bench_function("typed PUT, decode", |bencher| {
         bencher.iter(|| wire::decode_request(black_box(frame.clone())).expect("it is a request"));

@@ -75,6 +75,12 @@ guards! {
     ReadWithoutQuorum,
     /// 22. A leader that hears no majority goes on leading.
     MinorityLeads,
+    /// 22. A leader tells others how far to read without proof that it still leads.
+    ReadIndexUnproven,
+    /// 22. A read on a node that does not lead joins a question that has left before it came.
+    ReadJoinsQuestion,
+    /// 22. What the leader of an earlier term said counts in this one.
+    OldReadIndexTaken,
     /// 25. A client sends a write of unknown outcome again.
     UnknownResent,
     /// 25. A write is called failed as soon as this log replaced it.
@@ -85,6 +91,8 @@ guards! {
     ReplyByIndex,
     /// 26. The numbers of forwarded requests begin anew at each start.
     ForwardsNumberedAnew,
+    /// 26. The numbers of questions how far to read begin anew at each start.
+    QuestionsNumberedAnew,
     /// 27. A read does not wait for the writes before it, nor a write for the reads.
     PipelineUnordered,
     /// 27. A forwarded write is taken in any term.
@@ -140,6 +148,8 @@ guards! {
     StartNeedsRoom,
     /// 37. A read is answered once its entry is committed, applied or not.
     ReadBeforeApplied,
+    /// 37. A node that does not lead answers reads before it has applied what the leader told it.
+    FollowerReadsEarly,
     /// 38. A sector's checksum does not say where it belongs.
     PlaceNotSealed,
     /// 38. A start takes no new incarnation.

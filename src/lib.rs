@@ -17,7 +17,8 @@
 //! | 9 | bytes out, in request order per connection | [`net`] | net |
 //!
 //! A GET goes 1, 2, 3, waits until a majority has confirmed that this node still leads, and goes on with 8 and 9. While
-//! the leader holds a lease it goes 1, 2, is read on the net thread ([`net::Served`]), and goes on with 9.
+//! the leader holds a lease it goes 1, 2, is read on the net thread ([`net::Served`]), and goes on with 9. One that any
+//! node may answer waits, where it was asked, for the leader to say how far that node must have applied.
 //!
 //! A file imports only from lower layers, and a test holds it to that: [`base`] 0; [`api`], [`raft`], [`kv`] 1;
 //! [`wire`], [`disk`] 2; [`net`] 3; [`node`], [`client`] 4; [`cli`] 5. [`base`], [`api`], [`raft`], [`kv`] and [`wire`]

@@ -3,13 +3,15 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use common::{PATIENCE, Processes};
-use raftkv::api::ErrorCode;
+use raftkv::api::{ErrorCode, ReadBy};
 use raftkv::client::{Client, Error};
 use rustix::process::Signal;
 
@@ -204,6 +206,52 @@ fn a_minority_can_not_write_and_reads_nothing_stale() {
     }
     let value = cluster.client().get("k").unwrap().expect("it was acknowledged").value;
     assert!(["before", "lost"].contains(&str::from_utf8(&value).unwrap()));
+}
+
+#[test]
+fn every_node_answers_reads_itself_and_shows_what_was_acknowledged_before() {
+    let mut cluster = Processes::start(3);
+    cluster.leader();
+    let mut readers: Vec<Client> = (1..=3).map(|node| cluster.client_of(&[node], PATIENCE)).collect();
+    readers.iter_mut().for_each(|reader| reader.set_read_by(ReadBy::Any));
+    for round in 0..300_usize {
+        // Through one that mostly does not lead: it passes the write on.
+        readers[round % 3].put("k", round.to_string()).unwrap();
+        for reader in &mut readers {
+            let found = reader.get("k").unwrap().expect("it was put");
+            assert_eq!(str::from_utf8(&found.value).unwrap(), round.to_string());
+            assert_eq!(reader.list("", None, 0).unwrap().keys, ["k"]);
+        }
+    }
+    for (reader, node) in readers.iter().zip(1..) {
+        let (asked, _) = reader.server().expect("it is connected");
+        assert_eq!(asked, cluster.address(node), "it went elsewhere");
+    }
+    // Its leader is gone, and so is the other: it has nobody to ask.
+    let leader = cluster.leader();
+    let left = leader % 3 + 1;
+    cluster.kill(leader);
+    cluster.kill(left % 3 + 1);
+    let mut minority = cluster.client_of(&[left], Duration::from_secs(2));
+    minority.set_read_by(ReadBy::Any);
+    assert!(minority.get("k").is_err(), "a minority answered a read");
+}
+
+#[test]
+fn requests_of_one_connection_keep_their_order_though_any_node_answers_the_reads() {
+    let mut cluster = Processes::start(3);
+    let leader = cluster.leader();
+    let mut stream = TcpStream::connect(cluster.address(leader % 3 + 1)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut sent = String::new();
+    for round in 0..200 {
+        sent += &format!("PUT k {round}\nANY GET k\nGET k\nANY GET k\nANY LIST\n");
+    }
+    stream.write_all((sent + "QUIT\n").as_bytes()).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    let expected: String = (0..200).map(|round| format!("OK\n{round}\n{round}\n{round}\nk\nEND\n")).collect();
+    assert_eq!(heard, expected);
 }
 
 #[test]

@@ -216,6 +216,13 @@ impl Script {
                     cluster.read(node, read.parse()?);
                 }
             }
+            // readhere NODE READ ...: that the node is to answer whether it leads or not
+            "readhere" => {
+                let node = node(args.next_pos().ok_or("which node?")?)?;
+                while let Some(read) = args.next_pos() {
+                    cluster.read_here(node, read.parse()?);
+                }
+            }
             // space NODE plenty|low|exhausted: the room on its disk from now on
             "space" => {
                 let node = node(args.next_pos().ok_or("which node?")?)?;
@@ -425,6 +432,12 @@ scripts! {
     lease_settings
     memory_restart
     memory_slow_follower
+    read_index
+    read_index_lease
+    read_index_lost
+    read_index_roles
+    read_index_term
+    read_index_unopened
     reads
     reads_minority
     reads_new_leader

@@ -1,5 +1,6 @@
 //! Requests and replies.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,48 @@ fn check_value(value: &Bytes) -> Result<(), Error> {
         return Err(Error::new(ErrorCode::ValueTooLarge, message));
     }
     Ok(())
+}
+
+/// What a node that does not lead does with a client's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfNotLeading {
+    /// Passes it on to the leader.
+    Forward,
+    /// Answers [`ErrorCode::NotLeader`].
+    Refuse,
+    /// Answers a read itself, once the leader has told it how far it must have applied; passes on all else.
+    Read,
+}
+
+/// Who may answer a read, which is linearizable either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadBy {
+    #[default]
+    Leader,
+    /// Whichever node is asked.
+    Any,
+}
+
+impl FromStr for ReadBy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ReadBy, String> {
+        match text {
+            "leader" => Ok(ReadBy::Leader),
+            "any" => Ok(ReadBy::Any),
+            _ => Err("leader or any".to_string()),
+        }
+    }
+}
+
+impl ReadBy {
+    /// For requests that need not be refused.
+    pub fn if_not_leading(self, request: &Request) -> IfNotLeading {
+        match (self, request) {
+            (ReadBy::Any, Request::Get { .. } | Request::List { .. }) => IfNotLeading::Read,
+            _ => IfNotLeading::Forward,
+        }
+    }
 }
 
 /// The answer to one request: exactly one for each, in the order of the requests of a connection.

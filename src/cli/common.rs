@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::node_args::{number_within, process_seed};
 use super::peers::Address;
+use crate::api::ReadBy;
 use crate::client::{Client, ClientSettings};
 
 /// Addresses, separated by commas, for all who ask; one that is empty counts as unset.
@@ -41,6 +42,13 @@ pub struct AnswerArgs {
     pub json: bool,
 }
 
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ReadArgs {
+    /// Who may answer reads: the leader, or the node that is asked first, whether it leads or not. Both are linearizable
+    #[arg(long = "read", value_name = "leader|any", default_value = "leader")]
+    pub read_by: ReadBy,
+}
+
 impl AnswerArgs {
     pub fn settings(&self) -> ClientSettings {
         ClientSettings {
@@ -54,6 +62,12 @@ impl AnswerArgs {
 impl ServerArgs {
     pub fn client(&self) -> Client {
         Client::new(addresses(&self.list.servers), self.answers.settings())
+    }
+
+    /// One for reads.
+    pub fn reader(&self, read: ReadArgs) -> Client {
+        let settings = ClientSettings { read_by: read.read_by, ..self.answers.settings() };
+        Client::new(addresses(&self.list.servers), settings)
     }
 }
 

@@ -19,6 +19,7 @@ use super::common::AnswerArgs;
 use super::nodes::{Nodes, Plan, free_ports, plan};
 use super::output::complain;
 use super::{Exit, repl, status};
+use crate::api::ReadBy;
 use crate::base::NodeId;
 use crate::client::{Client, ClientSettings};
 use crate::disk::DataDir;
@@ -119,7 +120,7 @@ pub fn run(args: DemoArgs) -> Exit {
         Ok(plans) => {
             at_prompt.store(io::stdin().is_terminal(), Ordering::Relaxed);
             let servers = plans.iter().map(|plan| plan.address.to_string()).collect();
-            repl::converse(servers, &args.answers, args.raw)
+            repl::converse(servers, &args.answers, ReadBy::Leader, args.raw)
         }
         Err(sentence) => {
             complain(&sentence);

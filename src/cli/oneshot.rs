@@ -8,12 +8,12 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::Exit;
-use super::common::ServerArgs;
+use super::common::{ReadArgs, ServerArgs};
 use super::output::{self, Format, complain, emit};
 use crate::api::{self, ErrorCode, Outcome, Request};
 use crate::base::Operation;
 use crate::base::limits::VALUE_BYTES_MAX;
-use crate::client::{Error, Page};
+use crate::client::{Client, Error, Page};
 
 /// Stores a value under a key
 #[derive(Args, Debug)]
@@ -37,10 +37,13 @@ pub struct PutArgs {
 Examples:
   raftkv get greeting
   raftkv get --raw picture > picture.png
-  raftkv get --json greeting | jq -r .value")]
+  raftkv get --json greeting | jq -r .value
+  raftkv get --server b:5001 --read any greeting      node b answers, and need not lead")]
 pub struct GetArgs {
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Print the value's bytes and nothing else: no quotes, no line end, nothing for an absent key
     #[arg(long, conflicts_with = "json")]
     raw: bool,
@@ -67,6 +70,8 @@ Examples:
 pub struct ListArgs {
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Print the keys' bytes without quotes
     #[arg(long, conflicts_with = "json")]
     raw: bool,
@@ -91,19 +96,20 @@ pub fn put(args: PutArgs) -> Exit {
         Ok(value) => value,
         Err(error) => return failed(&error, format(&args.server)),
     };
-    run(&args.server, Request::Write(Operation::Put { key: bytes(args.key), value }))
+    run(args.server.client(), format(&args.server), Request::Write(Operation::Put { key: bytes(args.key), value }))
 }
 
 pub fn delete(args: DeleteArgs) -> Exit {
-    run(&args.server, Request::Write(Operation::Delete { key: bytes(args.key) }))
+    run(args.server.client(), format(&args.server), Request::Write(Operation::Delete { key: bytes(args.key) }))
 }
 
 pub fn get(args: GetArgs) -> Exit {
     let request = Request::Get { key: bytes(args.key), revision: None };
+    let mut client = args.server.reader(args.read);
     if !args.raw {
-        return run(&args.server, request);
+        return run(client, format(&args.server), request);
     }
-    match args.server.client().call(&request) {
+    match client.call(&request) {
         Ok(Outcome::Value { found, .. }) => emit(&found.map_or_else(Bytes::new, |found| found.value)),
         Ok(other) => emit(&output::outcome(other, Format::Raw)),
         Err(error) => failed(&error, Format::Raw),
@@ -112,7 +118,7 @@ pub fn get(args: GetArgs) -> Exit {
 
 pub fn list(args: ListArgs) -> Exit {
     let format = if args.raw { Format::Raw } else { format(&args.server) };
-    let mut client = args.server.client();
+    let mut client = args.server.reader(args.read);
     let mut first = true;
     for page in client.list_all(bytes(args.prefix), args.after.map(bytes), args.limit) {
         match page {
@@ -130,10 +136,10 @@ pub fn list(args: ListArgs) -> Exit {
     Exit::Done
 }
 
-fn run(server: &ServerArgs, request: Request) -> Exit {
-    match server.client().call(&request) {
-        Ok(outcome) => emit(&output::outcome(outcome, format(server))),
-        Err(error) => failed(&error, format(server)),
+fn run(mut client: Client, format: Format, request: Request) -> Exit {
+    match client.call(&request) {
+        Ok(outcome) => emit(&output::outcome(outcome, format)),
+        Err(error) => failed(&error, format),
     }
 }
 

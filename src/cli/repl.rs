@@ -8,16 +8,16 @@ use bytes::{Bytes, BytesMut};
 use clap::Args;
 use serde_json::json;
 
-use super::common::{AnswerArgs, ServerArgs, addresses};
+use super::common::{AnswerArgs, ReadArgs, ServerArgs, addresses};
 use super::output::{self, Format, complain};
 use super::peers::Address;
 use super::terminal::{Ask, Terminal};
 use super::{Exit, VERSION, scrub, status};
 use crate::api;
-use crate::api::{ErrorCode, Outcome, Request};
+use crate::api::{ErrorCode, Outcome, ReadBy, Request};
 use crate::base::NodeId;
 use crate::base::limits::LINE_BYTES_MAX;
-use crate::client::{Client, Error, Page};
+use crate::client::{Client, ClientSettings, Error, Page};
 use crate::wire::{self, LineCommand};
 
 const HELP: &str = "\
@@ -25,6 +25,7 @@ PUT key value...                       store; one space ends the key, the rest o
 GET key                                the value, or (nil)
 DELETE key                             OK, or (nil) if it was absent
 LIST [prefix] [LIMIT n] [AFTER key]    keys in order, or (empty)
+ANY GET key, ANY LIST ...              the same, answered by the node that is asked, whether it leads or not
 STATUS                                 all nodes
 SCRUB                                  has all nodes look for damage, and waits for them
 PING                                   PONG, if a node answers
@@ -51,6 +52,9 @@ pub struct ClientArgs {
     #[command(flatten)]
     server: ServerArgs,
 
+    #[command(flatten)]
+    read: ReadArgs,
+
     /// Whether the servers come from the command line, and not from the variable, which may name another cluster
     #[arg(skip)]
     pub servers_given: bool,
@@ -65,19 +69,19 @@ pub fn run(args: ClientArgs) -> Exit {
     if servers.is_empty() || args.servers_given {
         servers.extend(args.server.list.servers);
     }
-    converse(addresses(&servers), &args.server.answers, args.raw)
+    converse(addresses(&servers), &args.server.answers, args.read.read_by, args.raw)
 }
 
 /// Takes commands from standard input until it ends; gives the worst exit status of them (of a person at a
 /// terminal, who saw the errors, only whether the session itself worked).
-pub fn converse(servers: Vec<String>, answers: &AnswerArgs, raw: bool) -> Exit {
+pub fn converse(servers: Vec<String>, answers: &AnswerArgs, read_by: ReadBy, raw: bool) -> Exit {
     let format = match (answers.json, raw) {
         (true, _) => Format::Json,
         (false, true) => Format::Raw,
         (false, false) => Format::Text,
     };
     let interrupt = Arc::new(AtomicBool::new(false));
-    let mut settings = answers.settings();
+    let mut settings = ClientSettings { read_by, ..answers.settings() };
     let at_terminal = io::stdin().is_terminal();
     if at_terminal {
         settings.interrupt = Some(interrupt.clone());
@@ -199,22 +203,35 @@ impl Session {
             return Ok(Flow::GoOn);
         }
         match wire::parse_line(line) {
-            Ok(LineCommand::Empty) => {}
             Ok(LineCommand::Quit) => return Ok(Flow::Leave),
-            Ok(LineCommand::Help) if self.format == Format::Json => writeln!(out, "{}", json!({ "help": HELP }))?,
-            Ok(LineCommand::Help) => out.write_all(HELP.as_bytes())?,
-            Ok(LineCommand::Ping) => self.ping(out)?,
-            Ok(LineCommand::Request(Request::Status)) => self.status(out)?,
-            Ok(LineCommand::Request(request)) => match self.client.call(&request) {
-                Ok(outcome) => out.write_all(&output::outcome(outcome, self.format))?,
-                Err(error) => self.fail(&error, out)?,
-            },
-            Ok(LineCommand::ListAll { prefix, after, limit }) => self.list(prefix, after, limit, out)?,
-            Err(error) => self.fail(&Error::Refused(error), out)?,
+            Ok(LineCommand::Any(read)) => {
+                let before = self.client.settings().read_by;
+                self.client.set_read_by(ReadBy::Any);
+                let written = self.run_command(Ok(*read), out);
+                self.client.set_read_by(before);
+                written?;
+            }
+            command => self.run_command(command, out)?,
         }
         out.flush()?;
         self.maybe_tell_leader();
         Ok(Flow::GoOn)
+    }
+
+    fn run_command(&mut self, command: Result<LineCommand, api::Error>, out: &mut dyn Write) -> io::Result<()> {
+        match command {
+            Ok(LineCommand::Empty | LineCommand::Quit | LineCommand::Any(_)) => Ok(()),
+            Ok(LineCommand::Help) if self.format == Format::Json => writeln!(out, "{}", json!({ "help": HELP })),
+            Ok(LineCommand::Help) => out.write_all(HELP.as_bytes()),
+            Ok(LineCommand::Ping) => self.ping(out),
+            Ok(LineCommand::Request(Request::Status)) => self.status(out),
+            Ok(LineCommand::Request(request)) => match self.client.call(&request) {
+                Ok(outcome) => out.write_all(&output::outcome(outcome, self.format)),
+                Err(error) => self.fail(&error, out),
+            },
+            Ok(LineCommand::ListAll { prefix, after, limit }) => self.list(prefix, after, limit, out),
+            Err(error) => self.fail(&Error::Refused(error), out),
+        }
     }
 
     fn fail(&mut self, error: &Error, out: &mut dyn Write) -> io::Result<()> {

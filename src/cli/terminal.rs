@@ -19,7 +19,7 @@ use super::output::complain;
 const PROMPT: &str = "raftkv> ";
 /// Lines of history that are kept.
 const HISTORY_LINES_MAX: usize = 1000;
-const VERBS: [&str; 10] = ["DELETE", "EXIT", "GET", "HELP", "LIST", "PING", "PUT", "QUIT", "SCRUB", "STATUS"];
+const VERBS: [&str; 11] = ["ANY", "DELETE", "EXIT", "GET", "HELP", "LIST", "PING", "PUT", "QUIT", "SCRUB", "STATUS"];
 const LIST_WORDS: [&str; 2] = ["AFTER", "LIMIT"];
 
 /// What came of asking for a line.

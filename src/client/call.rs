@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::addresses::Addresses;
 use super::{Connection, Error, Page, Pages, Patience, Tried};
-use crate::api::{Applied, ErrorCode, Found, Latency, Leader, Outcome, Reply, Request, Status};
+use crate::api::{Applied, ErrorCode, Found, IfNotLeading, Latency, Leader, Outcome, ReadBy, Reply, Request, Status};
 use crate::base::{NodeId, Operation, Random, Revision};
 use crate::guard::{Guard, removed};
 
@@ -23,6 +23,8 @@ pub struct ClientSettings {
     pub timeout: Duration,
     /// For connecting to one address, and again for its greeting.
     pub dial_timeout: Duration,
+    /// `Any`: it stays with the node that it has reached, which answers reads itself, whether it leads or not.
+    pub read_by: ReadBy,
     /// Spreads the back-off of many clients.
     pub seed: u64,
     /// Raised by another thread or a signal handler, it ends the call that waits. The caller lowers it.
@@ -34,6 +36,7 @@ impl Default for ClientSettings {
         ClientSettings {
             timeout: Duration::from_secs(5),
             dial_timeout: Duration::from_secs(1),
+            read_by: ReadBy::Leader,
             seed: 0,
             interrupt: None,
         }
@@ -174,6 +177,11 @@ impl Client {
         self.addresses.known()
     }
 
+    /// Who may answer reads from now on.
+    pub fn set_read_by(&mut self, read_by: ReadBy) {
+        self.settings.read_by = read_by;
+    }
+
     pub fn settings(&self) -> &ClientSettings {
         &self.settings
     }
@@ -217,7 +225,8 @@ impl Client {
         self.connected(patience)?;
         let mut link = self.link.take().expect("connected() leaves a link or an error");
         let patience = self.share(request, patience);
-        match ask(&mut link.connection, request, patience) {
+        let if_not_leading = self.settings.read_by.if_not_leading(request);
+        match ask(&mut link.connection, request, if_not_leading, patience) {
             Ok(reply) => {
                 self.link = Some(link);
                 self.on_reply(request, reply)
@@ -288,7 +297,7 @@ impl Client {
         }
     }
 
-    /// Sees to it that there is a live connection, to the leader if that can be had.
+    /// Sees to it that there is a live connection, to the leader if that can be had and is wanted.
     fn connected(&mut self, patience: Patience<'_>) -> Result<(), Attempt> {
         self.link.take_if(|link| !link.connection.is_quiet());
         self.maybe_move_to_leader(patience);
@@ -309,7 +318,7 @@ impl Client {
     }
 
     fn maybe_move_to_leader(&mut self, patience: Patience<'_>) {
-        let Some(link) = &self.link else { return };
+        let Some(link) = self.link.as_ref().filter(|_| self.settings.read_by == ReadBy::Leader) else { return };
         let Some(address) = self.addresses.better_than(&link.address, link.node, Instant::now()) else { return };
         if self.dial(&address, patience).is_err() {
             self.addresses.avoid(&address, Instant::now());
@@ -344,7 +353,7 @@ impl Client {
     ) -> io::Result<(Connection, Result<Outcome, crate::api::Error>)> {
         let within = || Patience { until: patience.until.min(Instant::now() + self.settings.dial_timeout), ..patience };
         let mut connection = Connection::dial(address, within())?;
-        let reply = ask(&mut connection, request, within())?;
+        let reply = ask(&mut connection, request, IfNotLeading::Forward, within())?;
         Ok((connection, reply.result))
     }
 
@@ -362,8 +371,13 @@ fn another_answer(address: &str, outcome: &Outcome) -> Error {
     Error::BadAnswer { address: address.to_string(), why }
 }
 
-fn ask(connection: &mut Connection, request: &Request, patience: Patience<'_>) -> io::Result<Reply> {
-    connection.queue(request, true);
+fn ask(
+    connection: &mut Connection,
+    request: &Request,
+    if_not_leading: IfNotLeading,
+    patience: Patience<'_>,
+) -> io::Result<Reply> {
+    connection.queue(request, if_not_leading);
     connection.flush(patience)?;
     connection.receive(patience).map(|(_, reply)| reply)
 }

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut};
 use rustix::net::RecvFlags;
 
 use super::Pipeline;
-use crate::api::{Reply, Request};
+use crate::api::{IfNotLeading, Reply, Request};
 
 /// How often a wait looks whether it was interrupted.
 const INTERRUPT_SLICE: Duration = Duration::from_millis(50);
@@ -85,8 +85,8 @@ impl Connection {
     }
 
     /// Encodes a request; [`Connection::flush`] sends it. Gives its id.
-    pub fn queue(&mut self, request: &Request, forward: bool) -> u64 {
-        self.pipeline.queue(request, forward)
+    pub fn queue(&mut self, request: &Request, if_not_leading: IfNotLeading) -> u64 {
+        self.pipeline.queue(request, if_not_leading)
     }
 
     /// Sends what is queued. `sent_any` tells afterwards whether a byte of it may have left.

@@ -4,7 +4,8 @@
 //! A [`Client`] is given some addresses and finds the rest: each new connection begins with a question for the
 //! node's status, which shows that the node lives before anything is entrusted to it, and names its peers and its
 //! leader. Any node answers, since one that does not lead forwards; the client moves to the leader where it can,
-//! to save the hop, and stays where it can't (an address that only the nodes can reach).
+//! to save the hop, and stays where it can't (an address that only the nodes can reach). One whose reads any node may
+//! answer ([`crate::api::ReadBy`]) stays where it is, too: so the reads of many clients are spread over all nodes.
 //!
 //! | what happened | a read | a write |
 //! |---|---|---|

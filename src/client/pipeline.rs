@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::api::{Reply, Request};
+use crate::api::{IfNotLeading, Reply, Request};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::wire;
 
@@ -23,11 +23,10 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Encodes `request` behind what is still to be sent, and gives its id: 1 for the first, one more for each.
-    /// `forward`: a node that does not lead may pass it on.
-    pub fn queue(&mut self, request: &Request, forward: bool) -> u64 {
+    pub fn queue(&mut self, request: &Request, if_not_leading: IfNotLeading) -> u64 {
         self.last_id += 1;
         self.waiting.push_back(self.last_id);
-        wire::encode_request(self.last_id, request, forward, &mut self.outgoing);
+        wire::encode_request(self.last_id, request, if_not_leading, &mut self.outgoing);
         self.last_id
     }
 

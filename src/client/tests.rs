@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::api;
-use crate::api::{Applied, ErrorCode, Leader, Outcome, PeerStatus, Reply, Request, Status};
+use crate::api::{Applied, ErrorCode, IfNotLeading, Leader, Outcome, PeerStatus, ReadBy, Reply, Request, Status};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
 use crate::wire;
@@ -55,6 +55,8 @@ struct State {
     leader: Option<Leader>,
     peers: Vec<PeerStatus>,
     asked: Vec<Request>,
+    /// Of what was asked.
+    if_not_leading: Vec<IfNotLeading>,
     connections: Vec<TcpStream>,
 }
 
@@ -62,7 +64,7 @@ impl Server {
     fn start(number: u32, script: impl FnMut(usize, &Request) -> Act + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state = State { leader: None, peers: vec![], asked: vec![], connections: vec![] };
+        let state = State { leader: None, peers: vec![], asked: vec![], if_not_leading: vec![], connections: vec![] };
         let server = Server { id: id(number), address, state: Arc::new(Mutex::new(state)) };
         let (shared, script) = (server.clone(), Arc::new(Mutex::new(script)));
         std::thread::spawn(move || {
@@ -143,7 +145,10 @@ impl Server {
                 Request::Status => Act::Answer(Ok(Outcome::Status(Box::new(self.status())))),
                 request => {
                     let at = self.asked();
-                    self.state.lock().unwrap().asked.push(request.clone());
+                    let mut state = self.state.lock().unwrap();
+                    state.asked.push(request.clone());
+                    state.if_not_leading.push(asked.if_not_leading);
+                    drop(state);
                     script(at, &request)
                 }
             };
@@ -203,6 +208,21 @@ fn the_client_moves_to_the_leader_that_an_answer_names() {
     }
     assert_eq!((follower.asked(), leader.asked()), (1, 2));
     assert_eq!(client.server(), Some((leader.address.as_str(), Some(id(2)))));
+}
+
+#[test]
+fn a_client_whose_reads_any_node_may_answer_stays_where_it_is() {
+    let leader = Server::start(1, |_, _| put_done());
+    let follower = Server::start(2, |_, request| if request.is_write() { put_done() } else { absent() });
+    let follower = follower.led_by(&leader).knows(&leader);
+    let mut client = client(&[&follower.address], 5000);
+    client.set_read_by(ReadBy::Any);
+    assert_eq!(client.get("k").unwrap(), None);
+    client.put("k", "v").unwrap();
+    assert_eq!(client.get("k").unwrap(), None);
+    assert_eq!((follower.asked(), leader.asked()), (3, 0));
+    let if_not_leading = follower.state.lock().unwrap().if_not_leading.clone();
+    assert_eq!(if_not_leading, [IfNotLeading::Read, IfNotLeading::Forward, IfNotLeading::Read]);
 }
 
 #[test]
@@ -328,7 +348,7 @@ fn a_write_waits_until_a_server_is_there() {
     std::thread::spawn(move || to_test.send(client(&[&asked], 10_000).put("k", "v")));
     assert!(done.recv_timeout(Duration::from_millis(50)).is_err(), "it must not give up yet");
     let listener = TcpListener::bind(&address).unwrap();
-    let state = State { leader: None, peers: vec![], asked: vec![], connections: vec![] };
+    let state = State { leader: None, peers: vec![], asked: vec![], if_not_leading: vec![], connections: vec![] };
     let server = Server { id: id(1), address, state: Arc::new(Mutex::new(state)) };
     let (stream, _) = listener.accept().unwrap();
     std::thread::spawn(move || server.serve(stream, &mut |_, _| put_done()));
@@ -408,7 +428,7 @@ fn many_requests_may_be_under_way_on_one_connection() {
     let patience = Patience::until(Instant::now() + Duration::from_secs(60));
     let mut connection = Connection::dial(&server.address, patience).unwrap();
     let put = Request::Write(Operation::Put { key: "k".into(), value: "v".into() });
-    let ids: Vec<u64> = (0..100).map(|_| connection.queue(&put, true)).collect();
+    let ids: Vec<u64> = (0..100).map(|_| connection.queue(&put, IfNotLeading::Forward)).collect();
     connection.flush(patience).unwrap();
     for (at, id) in ids.into_iter().enumerate() {
         let (answered, reply) = connection.receive(patience).unwrap();
@@ -424,7 +444,7 @@ fn a_wait_for_an_answer_ends_at_its_deadline_although_bytes_trickle_in() {
     let start = Instant::now();
     let patience = Patience::until(start + Duration::from_millis(100));
     let mut connection = Connection::dial(&server.address, patience).unwrap();
-    connection.queue(&Request::Get { key: "k".into(), revision: None }, true);
+    connection.queue(&Request::Get { key: "k".into(), revision: None }, IfNotLeading::Forward);
     connection.flush(patience).unwrap();
     assert_eq!(connection.receive(patience).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     assert!(start.elapsed() >= Duration::from_millis(100));

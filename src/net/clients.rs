@@ -146,7 +146,7 @@ impl Net {
         let Role::Client(session) = &mut connection.role else { return false };
         let (mut answered, mut may_answer) = (false, true);
         self.stopwatch.begin_connection();
-        for Asked { sequence, request, forward, at_once } in self.asked.drain(..) {
+        for Asked { sequence, request, if_not_leading, at_once } in self.asked.drain(..) {
             if let Request::Latency = request {
                 // Of no state: answered here, and so even where consensus hangs.
                 let reply = self.stopwatch.tell(self.me.id);
@@ -169,7 +169,7 @@ impl Net {
             }
             may_answer = false;
             let (origin, handed_on) = (Origin { connection: id, sequence }, self.stopwatch.hand_on(self.now));
-            self.inbox.deliver(FromNet::Request { origin, request, forward, handed_on });
+            self.inbox.deliver(FromNet::Request { origin, request, if_not_leading, handed_on });
         }
         answered
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::api::{Outcome, Reply, Request};
+use crate::api::{IfNotLeading, Outcome, Reply, Request};
 use crate::base::{ClusterId, Moment, NodeId, Operation, Term};
 use crate::raft::Message;
 
@@ -66,12 +66,11 @@ pub enum NetEvent {
 /// What the `net` thread tells consensus.
 #[derive(Debug)]
 pub enum FromNet {
-    /// Checked (`Request::check`) and within the limits. `forward`: it may be passed on to the leader. `handed_on`: when
-    /// that was; zero in a node that does not measure.
+    /// Checked (`Request::check`) and within the limits. `handed_on`: when that was; zero in a node that does not measure.
     Request {
         origin: Origin,
         request: Request,
-        forward: bool,
+        if_not_leading: IfNotLeading,
         handed_on: Moment,
     },
     Raft {

@@ -2,7 +2,8 @@
 //!
 //! Each request has a slot, and the slots are a queue. A request is handed on (*dispatched*) in the order of the
 //! slots: writes go together, but a read only when every earlier write of this connection is answered, and a write
-//! only when every earlier read is. So requests of one connection take effect in the order sent, although consensus
+//! only when every earlier read is. Reads that any node may answer and reads of the leader don't go together either: of
+//! two states, that of the earlier could be the later one. So requests of one connection take effect in the order sent, although consensus
 //! knows nothing of connections. Answers arrive in any order and leave in slot order.
 //!
 //! ```text
@@ -22,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use super::NetLimits;
 use super::admission::Admission;
 use super::event::{reply_cost_bytes, request_cost_bytes};
-use crate::api::{Error, ErrorCode, Outcome, Reply, Request};
+use crate::api::{Error, ErrorCode, IfNotLeading, Outcome, Reply, Request};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::{NodeId, Step};
 use crate::guard::{Guard, removed};
@@ -33,7 +34,7 @@ use crate::wire;
 pub struct Asked {
     pub sequence: u64,
     pub request: Request,
-    pub forward: bool,
+    pub if_not_leading: IfNotLeading,
     /// No read of this connection still waits for its answer, but for those that are handed on with this one: so it may
     /// be answered at once, if they are. Else an earlier one would show a later state.
     pub at_once: bool,
@@ -64,12 +65,13 @@ pub struct Listing {
     left: Option<usize>,
     /// Its first page was dispatched: it counts as a read in flight until the last.
     in_flight: bool,
+    if_not_leading: IfNotLeading,
 }
 
 impl Listing {
     /// `limit`: at most so many keys, all of them if there is none.
-    pub fn new(prefix: Bytes, after: Option<Bytes>, limit: Option<usize>) -> Listing {
-        Listing { prefix, after, left: limit, in_flight: false }
+    pub fn new(prefix: Bytes, after: Option<Bytes>, limit: Option<usize>, if_not_leading: IfNotLeading) -> Listing {
+        Listing { prefix, after, left: limit, in_flight: false, if_not_leading }
     }
 
     fn next_page(&self, page_keys: usize) -> Request {
@@ -82,7 +84,7 @@ impl Listing {
 enum State {
     Waiting {
         request: Request,
-        forward: bool,
+        if_not_leading: IfNotLeading,
     },
     /// With consensus. `cost_bytes`: what the request holds meanwhile.
     Dispatched {
@@ -112,6 +114,8 @@ pub struct Pipeline {
     /// Slots before this one have been dispatched, or need no dispatch.
     cursor: usize,
     reads_in_flight: usize,
+    /// Whether any node may answer the reads in flight, or those before: all of them, or none.
+    reads_are_here: bool,
     writes_in_flight: usize,
     /// What requests and answers in slots hold.
     held_bytes: usize,
@@ -129,6 +133,7 @@ impl Pipeline {
             first_sequence: 0,
             cursor: 0,
             reads_in_flight: 0,
+            reads_are_here: false,
             writes_in_flight: 0,
             held_bytes: 0,
             answer_bytes: VALUE_BYTES_MAX,
@@ -176,12 +181,12 @@ impl Pipeline {
 
     /// What is wrong with the original's command counts only where it would be run: who leads is asked first.
     pub fn push_refusal(&mut self, id: u64, error: Error, admission: &mut Admission) {
-        self.push_request(Style::Refusal { id, error }, Request::Status, false, admission);
+        self.push_request(Style::Refusal { id, error }, Request::Status, IfNotLeading::Refuse, admission);
     }
 
     pub fn push_listing(&mut self, listing: Listing, admission: &mut Admission) {
-        let first = listing.next_page(self.limits.page_keys);
-        self.push_request(Style::Listing(listing), first, true, admission);
+        let (first, if_not_leading) = (listing.next_page(self.limits.page_keys), listing.if_not_leading);
+        self.push_request(Style::Listing(listing), first, if_not_leading, admission);
     }
 
     fn push(&mut self, style: Style, state: State) {
@@ -191,11 +196,17 @@ impl Pipeline {
         self.slots.push_back(Slot { style, state });
     }
 
-    pub fn push_request(&mut self, style: Style, request: Request, forward: bool, admission: &mut Admission) {
+    pub fn push_request(
+        &mut self,
+        style: Style,
+        request: Request,
+        if_not_leading: IfNotLeading,
+        admission: &mut Admission,
+    ) {
         if admission.try_take() {
             Step::Decoded.pass(format_args!("{} bytes", request_cost_bytes(&request)));
             self.held_bytes += request_cost_bytes(&request);
-            return self.push(style, State::Waiting { request, forward });
+            return self.push(style, State::Waiting { request, if_not_leading });
         }
         let requests = admission.requests_max();
         let message = format!("{requests} requests wait for their answers here, which is the limit; try again");
@@ -228,7 +239,7 @@ impl Pipeline {
         let ready = |slot: &Slot| matches!(slot.state, State::Answered(_) | State::Text(_) | State::NextPage);
         let answers = self.output.len() < self.limits.encoded_bytes_target && self.slots.front().is_some_and(ready);
         let may_go = |slot: &Slot| match &slot.state {
-            State::Waiting { request, .. } => self.may_dispatch(request.is_write()),
+            State::Waiting { request, if_not_leading } => self.may_dispatch(request.is_write(), *if_not_leading),
             _ => false,
         };
         answers || self.slots.get(self.cursor).is_some_and(may_go)
@@ -304,32 +315,35 @@ impl Pipeline {
         let room = self.output.len() < self.limits.encoded_bytes_target;
         let Some(Slot { style: Style::Listing(listing), state }) = self.slots.front_mut() else { return };
         if room && matches!(state, State::NextPage) {
-            let request = listing.next_page(self.limits.page_keys);
+            let (request, if_not_leading) = (listing.next_page(self.limits.page_keys), listing.if_not_leading);
             let cost_bytes = request_cost_bytes(&request);
             self.held_bytes += cost_bytes;
             *state = State::Dispatched { is_write: false, cost_bytes };
             admission.take();
             // What was asked behind the listing may have been read before: no page says that it was not.
-            asked.push(Asked { sequence: self.first_sequence, request, forward: true, at_once: true });
+            asked.push(Asked { sequence: self.first_sequence, request, if_not_leading, at_once: true });
         }
     }
 
     /// Hands requests on, as far as the order rule allows.
     fn dispatch(&mut self, at_once: bool, asked: &mut Vec<Asked>) {
         while let Some(slot) = self.slots.get(self.cursor) {
-            if let State::Waiting { request, .. } = &slot.state {
+            if let State::Waiting { request, if_not_leading } = &slot.state {
                 let (is_write, cost_bytes) = (request.is_write(), request_cost_bytes(request));
-                if !self.may_dispatch(is_write) {
+                if !self.may_dispatch(is_write, *if_not_leading) {
                     return;
+                }
+                if !is_write {
+                    self.reads_are_here = *if_not_leading == IfNotLeading::Read;
                 }
                 let dispatched = State::Dispatched { is_write, cost_bytes };
                 let slot = &mut self.slots[self.cursor];
                 if let Style::Listing(listing) = &mut slot.style {
                     listing.in_flight = true;
                 }
-                if let State::Waiting { request, forward } = std::mem::replace(&mut slot.state, dispatched) {
+                if let State::Waiting { request, if_not_leading } = std::mem::replace(&mut slot.state, dispatched) {
                     let sequence = self.first_sequence + self.cursor as u64;
-                    asked.push(Asked { sequence, request, forward, at_once });
+                    asked.push(Asked { sequence, request, if_not_leading, at_once });
                 }
                 *(if is_write { &mut self.writes_in_flight } else { &mut self.reads_in_flight }) += 1;
             }
@@ -337,12 +351,16 @@ impl Pipeline {
         }
     }
 
-    fn may_dispatch(&self, is_write: bool) -> bool {
+    fn may_dispatch(&self, is_write: bool, if_not_leading: IfNotLeading) -> bool {
         if removed(Guard::PipelineUnordered) {
             return true;
         }
         if is_write {
             return self.reads_in_flight == 0;
+        }
+        let is_here = if_not_leading == IfNotLeading::Read;
+        if self.reads_in_flight > 0 && self.reads_are_here != is_here {
+            return false;
         }
         let answers = (self.reads_in_flight + 1).saturating_mul(self.answer_bytes);
         let fits = self.output.len() + self.held_bytes + answers <= self.limits.connection_buffered_bytes_max;

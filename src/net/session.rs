@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::admission::Admission;
 use super::pipeline::{Asked, Listing, Pipeline, Style};
 use super::{CloseReason, NetLimits, input};
-use crate::api::{Error, ErrorCode, Reply};
+use crate::api::{Error, ErrorCode, IfNotLeading, Reply};
 use crate::base::NodeId;
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINE_BYTES_MAX};
 use crate::guard::{Guard, removed};
@@ -275,7 +275,7 @@ impl Session {
     fn on_client_frame(&mut self, asked: wire::ClientRequest, admission: &mut Admission) {
         let style = Style::Frame { id: asked.id, style: asked.style };
         match asked.request {
-            Ok(request) => self.pipeline.push_request(style, request, asked.forward, admission),
+            Ok(request) => self.pipeline.push_request(style, request, asked.if_not_leading, admission),
             Err(error) if asked.style == wire::Style::Legacy => {
                 self.pipeline.push_refusal(asked.id, error, admission);
             }
@@ -326,17 +326,22 @@ impl Session {
     }
 
     fn on_line(&mut self, line: &[u8], admission: &mut Admission) {
-        match wire::parse_line(line) {
+        let (command, if_not_leading) = match wire::parse_line(line) {
+            Ok(wire::LineCommand::Any(read)) => (Ok(*read), IfNotLeading::Read),
+            command => (command, IfNotLeading::Forward),
+        };
+        match command {
             Ok(wire::LineCommand::Request(request)) => {
-                self.pipeline.push_request(Style::Line, request, true, admission)
+                self.pipeline.push_request(Style::Line, request, if_not_leading, admission);
             }
             Ok(wire::LineCommand::ListAll { prefix, after, limit }) => {
-                self.pipeline.push_listing(Listing::new(prefix, after, limit), admission);
+                self.pipeline.push_listing(Listing::new(prefix, after, limit, if_not_leading), admission);
             }
             Ok(wire::LineCommand::Ping) => self.pipeline.push_text(Bytes::from_static(b"PONG\n")),
             Ok(wire::LineCommand::Help) => self.pipeline.push_text(wire::HELP.into()),
             Ok(wire::LineCommand::Quit) => self.end(CloseReason::Finished),
-            Ok(wire::LineCommand::Empty) => {}
+            // ANY stands before a read alone.
+            Ok(wire::LineCommand::Empty | wire::LineCommand::Any(_)) => {}
             Err(error) => self.pipeline.push_error(Style::Line, error),
         }
     }

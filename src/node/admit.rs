@@ -3,7 +3,7 @@
 //! Consensus thread; pure. Requests of one turn of the loop are collected here, so that all writes of a turn share
 //! log entries and all its reads share one confirmation.
 
-use crate::api::{ErrorCode, Leader, Reply, Request};
+use crate::api::{ErrorCode, IfNotLeading, Leader, Reply, Request};
 use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_OPERATIONS_MAX, ENVELOPE_VERSION};
 use crate::base::{Command, Envelope, Operation, Role, Term};
 use crate::guard::{Guard, removed};
@@ -16,6 +16,8 @@ pub struct Batch {
     /// Each with the term in which this node took it as the leader.
     pub writes: Vec<(Term, Waiter, Operation)>,
     pub reads: Vec<(Waiter, Request)>,
+    /// Those that this node answers though it does not lead.
+    pub reads_here: Vec<(Waiter, Request)>,
 }
 
 impl Batch {
@@ -78,24 +80,27 @@ pub enum Verdict {
     Take,
     /// Pass it on to the leader.
     Forward(Leader),
+    /// It is a read, and the leader need only say how far it must be applied.
+    ReadHere,
     Refuse(Reply),
     /// Nobody is known to lead: refuse it, and say what is known of why.
     NoLeader,
 }
 
 /// Decides for a request of a client of this node.
-pub fn judge(role: Role, leader: Option<Leader>, may_forward: bool) -> Verdict {
-    match (role, leader) {
-        (Role::Leader, _) => Verdict::Take,
-        (_, Some(leader)) if may_forward => Verdict::Forward(leader),
-        (_, Some(leader)) => {
+pub fn judge(role: Role, leader: Option<Leader>, if_not_leading: IfNotLeading) -> Verdict {
+    match (role, leader, if_not_leading) {
+        (Role::Leader, ..) => Verdict::Take,
+        (_, Some(leader), IfNotLeading::Forward) => Verdict::Forward(leader),
+        (_, Some(_), IfNotLeading::Read) => Verdict::ReadHere,
+        (_, Some(leader), IfNotLeading::Refuse) => {
             let message = format!(
                 "the node that was asked does not lead, node {} at {} does; ask there",
                 leader.id, leader.address
             );
             Verdict::Refuse(Reply::refused(ErrorCode::NotLeader, message, Some(leader)))
         }
-        (_, None) => Verdict::NoLeader,
+        (_, None, _) => Verdict::NoLeader,
     }
 }
 
@@ -137,12 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_lead_forwards_unless_told_not_to() {
+    fn a_node_that_does_not_lead_forwards_unless_told_otherwise() {
         let leader = Leader { id: NodeId::new(2).unwrap(), address: "h:1".into() };
-        assert!(matches!(judge(Role::Leader, None, false), Verdict::Take));
-        assert!(matches!(judge(Role::Follower, Some(leader.clone()), true), Verdict::Forward(to) if to == leader));
-        let Verdict::Refuse(reply) = judge(Role::Follower, Some(leader.clone()), false) else { panic!("not refused") };
+        let follower = |asked| judge(Role::Follower, Some(leader.clone()), asked);
+        assert!(matches!(judge(Role::Leader, None, IfNotLeading::Refuse), Verdict::Take));
+        assert!(matches!(judge(Role::Leader, Some(leader.clone()), IfNotLeading::Read), Verdict::Take));
+        assert!(matches!(follower(IfNotLeading::Forward), Verdict::Forward(to) if to == leader));
+        assert!(matches!(follower(IfNotLeading::Read), Verdict::ReadHere));
+        let Verdict::Refuse(reply) = follower(IfNotLeading::Refuse) else { panic!("not refused") };
         assert_eq!((reply.result.unwrap_err().code, reply.leader), (ErrorCode::NotLeader, Some(leader)));
-        assert!(matches!(judge(Role::Candidate, None, true), Verdict::NoLeader));
+        assert!(matches!(judge(Role::Candidate, None, IfNotLeading::Read), Verdict::NoLeader));
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::api::{Error, ErrorCode, Found, Latency, Outcome, Reply, Request, Status};
+use crate::api::{Error, ErrorCode, Found, IfNotLeading, Latency, Outcome, ReadBy, Reply, Request, Status};
 use crate::base::limits::SEGMENT_BYTES_MIN;
 use crate::base::{ClusterId, InstanceId, Member, Members, Moment, NodeId, Operation, Random, Revision};
 use crate::disk::{DataDir, Disk, MemoryDisk, OpenError, Wanted};
@@ -281,6 +281,7 @@ impl EmbeddedCluster {
             answers,
             sequence: 0,
             timeout: self.settings.tuning.request_timeout * 2,
+            read_by: ReadBy::Leader,
         }
     }
 
@@ -359,11 +360,17 @@ pub struct EmbeddedClient {
     answers: super::inbox::Inbox<(u64, Reply)>,
     sequence: u64,
     timeout: Duration,
+    read_by: ReadBy,
 }
 
 impl EmbeddedClient {
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
+    }
+
+    /// Whether this client's reads may be answered by its node though it does not lead.
+    pub fn set_read_by(&mut self, read_by: ReadBy) {
+        self.read_by = read_by;
     }
 
     pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Revision, Error> {
@@ -447,9 +454,10 @@ impl EmbeddedClient {
         request.check()?;
         self.sequence += 1;
         let origin = Origin { connection: self.connection, sequence: self.sequence };
+        let if_not_leading = if forward { self.read_by.if_not_leading(&request) } else { IfNotLeading::Refuse };
+        let request = FromNet::Request { origin, request, if_not_leading, handed_on: Moment::ZERO };
         let inboxes = self.routes.inboxes.read();
-        let inbox = inboxes.get(&self.node);
-        match inbox.map(|inbox| inbox.put(FromNet::Request { origin, request, forward, handed_on: Moment::ZERO })) {
+        match inboxes.get(&self.node).map(|inbox| inbox.put(request)) {
             Some(true) => Ok(self.sequence),
             _ => Err(Error::new(ErrorCode::NoLeader, format!("node {} is down", self.node))),
         }

@@ -20,7 +20,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{Reply, Request, ScrubStatus};
+use crate::api::{IfNotLeading, Reply, Request, ScrubStatus};
 use crate::base::limits::APPLY_SLICE_BYTES;
 use crate::base::{
     ClusterId, Entry, Envelope, LogIndex, Members, Moment, NodeId, PersistSeq, Role, Shortage, Space, Step, Term,
@@ -37,7 +37,7 @@ use crate::wire;
 use super::admit::{self, Batch, Verdict};
 use super::apply::{self, ApplyError};
 use super::reply;
-use super::waiting::{Expired, PendingForward, PendingReads, PendingWrite, Waiter, Waiting};
+use super::waiting::{ConfirmedBy, Expired, PendingForward, PendingReads, PendingWrite, Waiter, Waiting};
 use cluster_clock::ClusterClock;
 use peers::PeerLink;
 
@@ -198,6 +198,7 @@ impl Replica {
         }
         self.propose_writes(now, effects);
         self.confirm_reads(now, effects);
+        self.ask_for_reads(now);
         let out = std::mem::take(&mut self.out);
         effects.persists.extend(out.persists);
         effects.net.extend(out.send.into_iter().map(|message| NetEvent::Send { message }));
@@ -209,9 +210,9 @@ impl Replica {
             self.waiting.confirm_reads(ready.id, ready.index);
         }
         for id in out.reads_failed {
-            let failed = self.waiting.take_reads(id);
-            for (waiter, _) in failed.into_iter().flat_map(|reads| reads.reads) {
-                reply::answer(waiter, reply::read_failed(self.id, self.leader()), &mut effects.net);
+            let Some(PendingReads { reads, confirmed_by, .. }) = self.waiting.take_reads(id) else { continue };
+            for (waiter, _) in reads {
+                reply::answer(waiter, reply::read_failed(self.id, confirmed_by, self.leader()), &mut effects.net);
             }
         }
         self.answer_reads(effects);
@@ -242,7 +243,8 @@ impl Replica {
 
     /// Whether nobody waits for an answer any more.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.batch.writes.is_empty() && self.batch.reads.is_empty()
+        let Batch { writes, reads, reads_here } = &self.batch;
+        self.waiting.is_empty() && writes.is_empty() && reads.is_empty() && reads_here.is_empty()
     }
 
     /// Whether committed entries are at hand that a turn had no room for: the next tick goes on with them.
@@ -321,8 +323,8 @@ impl Replica {
 
     fn on_net(&mut self, now: Moment, event: FromNet, effects: &mut Effects) {
         match event {
-            FromNet::Request { origin, request, forward, .. } => {
-                self.on_request(now, origin, request, forward, effects)
+            FromNet::Request { origin, request, if_not_leading, .. } => {
+                self.on_request(now, origin, request, if_not_leading, effects)
             }
             FromNet::Raft { message } => self.raft.step(now, Input::Message(message), &mut self.out),
             FromNet::Forwarded { from, id, term, request } => {
@@ -345,7 +347,14 @@ impl Replica {
         }
     }
 
-    fn on_request(&mut self, now: Moment, origin: Origin, request: Request, forward: bool, effects: &mut Effects) {
+    fn on_request(
+        &mut self,
+        now: Moment,
+        origin: Origin,
+        request: Request,
+        if_not_leading: IfNotLeading,
+        effects: &mut Effects,
+    ) {
         let waiter = Waiter::Client(origin);
         if let Request::Status | Request::Scrub | Request::Latency = request {
             effects.scrub |= request == Request::Scrub;
@@ -355,10 +364,20 @@ impl Replica {
             return reply::answer(waiter, reply::shutting_down(self.id, self.leader()), &mut effects.net);
         }
         let view = self.raft.view();
-        match admit::judge(view.role, self.leader_in(&view), forward) {
+        // A state that is known to be wrong is not read.
+        let reads_here = !request.is_write() && self.raft.diverged().is_none();
+        let if_not_leading = match if_not_leading {
+            IfNotLeading::Read if !reads_here => IfNotLeading::Forward,
+            otherwise => otherwise,
+        };
+        match admit::judge(view.role, self.leader_in(&view), if_not_leading) {
             Verdict::Take => {
                 Step::Admitted.pass(format_args!("{waiter:?}"));
                 self.batch.add(view.term, waiter, request);
+            }
+            Verdict::ReadHere => {
+                Step::Admitted.pass(format_args!("{waiter:?}"));
+                self.batch.reads_here.push((waiter, request));
             }
             Verdict::Forward(leader) => {
                 let is_write = request.is_write();
@@ -495,8 +514,20 @@ impl Replica {
             }
             return;
         }
-        let id = self.waiting.add_reads(PendingReads { reads, deadline: now + self.request_timeout });
+        let (confirmed_by, deadline) = (ConfirmedBy::Majority, now + self.request_timeout);
+        let id = self.waiting.add_reads(PendingReads { reads, confirmed_by, deadline });
         self.raft.step(now, Input::Read { id }, &mut self.out);
+    }
+
+    /// Those that this node answers itself though it does not lead; it may lead by now.
+    fn ask_for_reads(&mut self, now: Moment) {
+        if self.batch.reads_here.is_empty() {
+            return;
+        }
+        let reads = std::mem::take(&mut self.batch.reads_here);
+        let (confirmed_by, deadline) = (ConfirmedBy::Leader, now + self.request_timeout);
+        let id = self.waiting.add_reads(PendingReads { reads, confirmed_by, deadline });
+        self.raft.step(now, Input::ReadHere { id }, &mut self.out);
     }
 
     /// Readers wait for one slice of it at most.
@@ -559,9 +590,14 @@ impl Replica {
             return;
         }
         let leader = self.leader();
+        let is_wrong = self.raft.diverged().is_some();
         let store = self.served.store();
         for (waiter, request) in readable.into_iter().flat_map(|reads| reads.reads) {
-            reply::answer(waiter, net::answer_read(store.view(), &request, leader.clone()), &mut effects.net);
+            let reply = match is_wrong {
+                true => reply::read_of_wrong_state(self.id, leader.clone()),
+                false => net::answer_read(store.view(), &request, leader.clone()),
+            };
+            reply::answer(waiter, reply, &mut effects.net);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::base::{Moment, NodeId, Shortage, Space, Step};
 use crate::guard::{Guard, removed};
 use crate::net::NetEvent;
 
-use super::waiting::Waiter;
+use super::waiting::{ConfirmedBy, Waiter};
 
 /// Sends `reply` to whoever waits for it.
 pub fn answer(waiter: Waiter, reply: Reply, net: &mut Vec<NetEvent>) {
@@ -54,9 +54,19 @@ pub fn forwarded_too_late(leader: Option<Leader>) -> Reply {
     Reply::refused(ErrorCode::NoLeader, message, leader)
 }
 
-/// A read that was waiting when leadership was lost.
-pub fn read_failed(id: NodeId, leader: Option<Leader>) -> Reply {
-    Reply::refused(ErrorCode::NoLeader, format!("node {id} lost its leadership before the read; try again"), leader)
+/// A read that waited in vain for who would have confirmed it.
+pub fn read_failed(id: NodeId, confirmed_by: ConfirmedBy, leader: Option<Leader>) -> Reply {
+    let message = match confirmed_by {
+        ConfirmedBy::Majority => format!("node {id} lost its leadership before the read; try again"),
+        ConfirmedBy::Leader => format!("no leader has told node {id} how far it must read; try again"),
+    };
+    Reply::refused(ErrorCode::NoLeader, message, leader)
+}
+
+/// A read at a node whose state is not that of the others.
+pub fn read_of_wrong_state(id: NodeId, leader: Option<Leader>) -> Reply {
+    let message = format!("the state of node {id} differs from the majority's; ask another node");
+    Reply::refused(ErrorCode::NoLeader, message, leader)
 }
 
 /// A forwarded request whose way was cut.

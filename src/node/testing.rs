@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::replica::{Effects, FromDisk, Replica, ReplicaConfig, ReplicaEvent};
 use super::settings::Tuning;
-use crate::api::Request;
+use crate::api::{IfNotLeading, Request};
 use crate::base::limits::PROMISE_MAX;
 use crate::base::{
     ClusterId, Entry, EntryKind, HardState, InstanceId, LogIndex, Member, Members, Moment, NodeId, Operation,
@@ -113,7 +113,12 @@ impl Rig {
     pub fn ask(&mut self, request: Request) -> Effects {
         self.sequence += 1;
         let origin = Origin { connection: CLIENT, sequence: self.sequence };
-        self.turn(ReplicaEvent::FromNet(FromNet::Request { origin, request, forward: true, handed_on: Moment::ZERO }))
+        self.turn(ReplicaEvent::FromNet(FromNet::Request {
+            origin,
+            request,
+            if_not_leading: IfNotLeading::Forward,
+            handed_on: Moment::ZERO,
+        }))
     }
 
     /// It is elected in term 2 by nodes 2 and 3, and its no-op, entry 2, is committed.

@@ -7,11 +7,13 @@ use bytes::Bytes;
 
 use super::replica::{Effects, FromDisk, ReplicaEvent};
 use super::testing::{CLIENT, Rig, entry, get, instance, members, node, noop, put};
-use crate::api::{ErrorCode, Outcome, Reply, Request};
+use crate::api::{ErrorCode, IfNotLeading, Outcome, Reply, Request};
 use crate::base::limits;
 use crate::base::{ClusterId, EntryKind, HardState, LogIndex, Moment, Operation, Shortage, Space, Term};
 use crate::net::{FromNet, NetEvent, Origin};
-use crate::raft::{Absence, Acked, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered};
+use crate::raft::{
+    Absence, Acked, Body, Check, Damage, EntryId, LogTail, Message, MissingEntry, Recovered, StateDigest,
+};
 
 fn replies(effects: &Effects) -> Vec<(u64, &Reply)> {
     let reply = |event| match event {
@@ -118,6 +120,87 @@ fn an_answer_to_what_was_passed_on_before_a_restart_reaches_no_client_after_it()
     assert_eq!(replies(&after.turn(answer(new))).len(), 1);
 }
 
+/// Node 2 leads term 2, and entry 2 is committed.
+fn following() -> Rig {
+    let mut rig = Rig::start(0);
+    rig.follow();
+    rig.append(2, 2, (1, 1), vec![noop(2, 2)], 2);
+    rig
+}
+
+/// A read that node 1 is to answer whether it leads or not.
+fn read_here(rig: &mut Rig, sequence: u64) -> Effects {
+    let (origin, if_not_leading) = (Origin { connection: CLIENT, sequence }, IfNotLeading::Read);
+    let request = FromNet::Request { origin, request: get(), if_not_leading, handed_on: Moment::ZERO };
+    rig.turn(ReplicaEvent::FromNet(request))
+}
+
+fn question(effects: &Effects) -> Option<u64> {
+    effects.net.iter().find_map(|event| match event {
+        NetEvent::Send { message: Message { body: Body::ReadIndex { token }, .. } } => Some(*token),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_node_that_does_not_lead_answers_a_read_once_it_has_applied_what_its_leader_names() {
+    let mut rig = following();
+    let asked = read_here(&mut rig, 1);
+    let token = question(&asked).expect("it asks node 2");
+    assert!(replies(&asked).is_empty());
+    let told = rig.receive(2, 2, Body::ReadIndexReply { token, index: LogIndex(3) });
+    assert!(replies(&told).is_empty(), "entry 3 is not here yet");
+    let applied = rig.append(2, 2, (2, 2), vec![noop(3, 2)], 3);
+    let [(1, Reply { result: Ok(Outcome::Value { .. }), leader })] = &replies(&applied)[..] else {
+        panic!("{applied:?}")
+    };
+    assert_eq!(leader.as_ref().map(|leader| leader.id), Some(node(2)));
+}
+
+#[test]
+fn reads_of_one_turn_share_a_question_and_those_behind_it_wait_for_the_next() {
+    let mut rig = following();
+    let first = question(&read_here(&mut rig, 1)).unwrap();
+    assert_eq!(question(&read_here(&mut rig, 2)), None, "one question at a time");
+    assert_eq!(question(&read_here(&mut rig, 3)), None);
+    let told = rig.receive(2, 2, Body::ReadIndexReply { token: first, index: LogIndex(2) });
+    assert_eq!(replies(&told).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1]);
+    let second = question(&told).expect("two reads wait");
+    assert_ne!(first, second);
+    let again = rig.receive(2, 2, Body::ReadIndexReply { token: first, index: LogIndex(2) });
+    assert!(replies(&again).is_empty(), "it says the same again");
+    let told = rig.receive(2, 2, Body::ReadIndexReply { token: second, index: LogIndex(2) });
+    assert_eq!(replies(&told).iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn a_read_that_no_leader_confirms_is_refused() {
+    let mut rig = following();
+    read_here(&mut rig, 1);
+    let lost = rig.receive(3, 3, Body::Vote { last_index: LogIndex(9), last_term: Term(2), transfer: false });
+    assert!(replies(&lost).is_empty(), "it still hears its leader");
+    rig.now = rig.now + Duration::from_secs(2);
+    let lost = rig.receive(3, 3, Body::Vote { last_index: LogIndex(9), last_term: Term(2), transfer: false });
+    let [(1, reply)] = replies(&lost)[..] else { panic!("{lost:?}") };
+    assert_eq!(code(reply), Some(ErrorCode::NoLeader));
+    let unled = read_here(&mut rig, 2);
+    assert_eq!(code(replies(&unled)[0].1), Some(ErrorCode::NoLeader));
+}
+
+#[test]
+fn a_node_whose_state_differs_passes_reads_on_and_answers_none_that_it_has_begun() {
+    let mut rig = following();
+    let token = question(&read_here(&mut rig, 1)).unwrap();
+    rig.receive(2, 2, Body::ReadIndexReply { token, index: LogIndex(3) });
+    let agreed = Some(StateDigest { index: LogIndex(2), digest: !rig.replica.store().view().digest() });
+    let check = Check { asked: LogIndex::ZERO, agreed };
+    rig.receive(2, 2, Body::Heartbeat { commit: LogIndex(2), round: 1, check, promise_ms: 0 });
+    let applied = rig.append(2, 2, (2, 2), vec![noop(3, 2)], 3);
+    let [(1, reply)] = replies(&applied)[..] else { panic!("{applied:?}") };
+    assert_eq!(code(reply), Some(ErrorCode::NoLeader));
+    forwarded(&read_here(&mut rig, 2));
+}
+
 #[test]
 fn a_committed_entry_that_cant_be_applied_is_fatal_and_nothing_behind_it_is_applied() {
     let mut rig = Rig::start(0);
@@ -149,7 +232,7 @@ fn a_refusal_names_the_leader_also_what_the_link_to_it_refused() {
     let not_forwarded = rig.turn(ReplicaEvent::FromNet(FromNet::Request {
         origin,
         request: get(),
-        forward: false,
+        if_not_leading: IfNotLeading::Refuse,
         handed_on: Moment::ZERO,
     }));
     let id = forwarded(&rig.ask(get()));
@@ -222,7 +305,8 @@ fn writes_of_a_turn_in_which_leadership_is_lost_are_refused_and_reads_too() {
     let mut effects = Effects::default();
     for (sequence, request) in [(1, put()), (2, get())] {
         let origin = Origin { connection: CLIENT, sequence };
-        let request = FromNet::Request { origin, request, forward: true, handed_on: Moment::ZERO };
+        let request =
+            FromNet::Request { origin, request, if_not_leading: IfNotLeading::Forward, handed_on: Moment::ZERO };
         rig.replica.on_event(rig.now, ReplicaEvent::FromNet(request), &mut effects);
     }
     let body = Body::Heartbeat { commit: LogIndex::ZERO, round: 0, check: Check::default(), promise_ms: 0 };

@@ -36,7 +36,17 @@ pub struct PendingWrite {
 #[derive(Debug)]
 pub struct PendingReads {
     pub reads: Vec<(Waiter, Request)>,
+    pub confirmed_by: ConfirmedBy,
     pub deadline: Moment,
+}
+
+/// Who says that a read is linearizable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmedBy {
+    /// A majority.
+    Majority,
+    /// The leader, which this node was not.
+    Leader,
 }
 
 /// A request that was passed on to the leader.
@@ -296,7 +306,7 @@ mod tests {
     fn reads_wait_for_their_confirmation_and_then_for_their_index() {
         let mut waiting = Waiting::default();
         let reads = vec![(client(1), Request::Status)];
-        let id = waiting.add_reads(PendingReads { reads, deadline: Moment(9) });
+        let id = waiting.add_reads(PendingReads { reads, confirmed_by: ConfirmedBy::Majority, deadline: Moment(9) });
         assert!(waiting.take_readable(LogIndex(100)).is_empty());
         waiting.confirm_reads(id, LogIndex(7));
         assert!(waiting.take_readable(LogIndex(6)).is_empty());

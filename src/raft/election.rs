@@ -89,7 +89,7 @@ impl Raft {
             self.verified = LogIndex::ZERO;
         }
         if let State::Leader(leading) = &mut self.state {
-            out.reads_failed.extend(leading.reads.drain(..).map(|read| read.id));
+            out.reads_failed.extend(leading.reads.drain(..).filter_map(|read| read.own()));
             self.agreement.on_leadership_lost();
             self.reset_election_deadline(now);
         }

@@ -63,6 +63,13 @@ pub(super) fn check(raft: &Raft) {
         State::PreCandidate(_) => assert_eq!(raft.leader, None, "a pre-candidate knows a leader"),
         State::Follower => assert_ne!(raft.leader, Some(raft.config.id), "a follower believes that it leads"),
     }
+    let asks = raft.questions.asks();
+    let asks_its_leader = asks.is_none_or(|(term, leader)| (term, Some(leader)) == (raft.hard_state.term, raft.leader));
+    assert!(
+        asks_its_leader && asks.is_none_or(|(_, leader)| leader != raft.config.id),
+        "it asks {asks:?} how far to read"
+    );
+    assert!(!raft.questions.waits_in_vain(), "reads wait for a question that nobody asks");
     let campaigns = matches!(raft.role(), Role::PreCandidate | Role::Candidate | Role::Leader);
     assert!(!campaigns || raft.membership.is_voter(), "a node campaigns whose vote does not count");
 }

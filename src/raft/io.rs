@@ -125,6 +125,8 @@ pub enum Input {
     /// A batch of linearizable reads (ReadIndex, Raft dissertation, section 6.4). Ready when this node is known
     /// to have led after the read arrived, at an index that must be applied first.
     Read { id: ReadId },
+    /// The same, of reads that this node is to answer whether it leads or not: it asks its leader, if it does not.
+    ReadHere { id: ReadId },
     /// The wal has made `seq`, and all before it, durable.
     Persisted { seq: PersistSeq },
     /// Messages to `peer` may have been lost.
@@ -147,7 +149,8 @@ pub struct Outputs {
     pub committed: Vec<Entry>,
     pub proposed: Option<Result<Proposed, ProposeRefused>>,
     pub reads_ready: Vec<ReadReady>,
-    /// Leadership was lost before they could be confirmed. Nothing was read: they can be asked again.
+    /// Leadership was lost before they could be confirmed, or nobody is known to lead who could. Nothing was read: they
+    /// can be asked again.
     pub reads_failed: Vec<ReadId>,
     pub fetches: Vec<Fetch>,
     /// Missing entries, to be written back where they were.

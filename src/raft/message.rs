@@ -86,6 +86,16 @@ pub enum Body {
         space: Space,
         promise_ms: u32,
     },
+    /// "How far must I apply, to answer reads that came to me before this left?" From a node that takes the receiver
+    /// for the leader of its term. Changes nothing there. `token`: echoed in the answer.
+    ReadIndex {
+        token: u64,
+    },
+    /// Up to `index`, which is committed. The sender has proven that it led after the question came.
+    ReadIndexReply {
+        token: u64,
+        index: LogIndex,
+    },
     /// "My disk has lost these; do you have them?" Changes nothing at the receiver.
     Refill {
         wanted: Vec<EntryId>,

@@ -25,8 +25,8 @@
 //! # Which file does what
 //!
 //! `election.rs` makes leaders, and says who may; `replication.rs` is the leader's side of the log, `follow.rs` the
-//! follower's, `reads.rs` the linearizable reads, `lease.rs` those that ask nobody, `commit.rs` what is committed and
-//! how it is handed out, `repair.rs` what becomes of a node whose disk has lost something, `room.rs` of one whose disk
+//! follower's, `reads.rs` the linearizable reads, `questions.rs` those of a node that does not lead, `lease.rs` those
+//! that ask nobody, `commit.rs` what is committed and how it is handed out, `repair.rs` what becomes of a node whose disk has lost something, `room.rs` of one whose disk
 //! is full, `agreement.rs` whether all nodes have the same state. They work on `log.rs` (terms and entries),
 //! `durability.rs` (what the disk holds), `progress.rs` (what a leader knows of a peer), `membership.rs` (whose word
 //! counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of it after every step in debug builds.
@@ -62,6 +62,7 @@ mod log;
 mod membership;
 pub mod message;
 mod progress;
+mod questions;
 mod quorum;
 mod reads;
 mod repair;
@@ -86,6 +87,7 @@ pub use lease::LeaseConfig;
 use log::Log;
 use membership::Membership;
 pub use message::{Body, Message};
+use questions::Questions;
 use repair::Repair;
 pub use repair::{Absence, Barrier, EntryId, Health};
 use replication::Leading;
@@ -115,6 +117,7 @@ pub struct Raft {
     promised_until: Moment,
     commit: LogIndex,
     delivery: Delivery,
+    questions: Questions,
     repair: Repair,
     agreement: Agreement,
     /// Of this node's disk.
@@ -155,7 +158,9 @@ impl Raft {
         let membership = Membership::new(&config, recovered.members);
         let role = if membership.is_uncounted() { Role::Uncounted } else { Role::Follower };
         let random = Random::new(config.seed ^ (u64::from(config.id.get()) << 32));
-        let repair = Repair::new(recovered.damage, random.clone().next());
+        let mut numbers = random.clone();
+        let repair = Repair::new(recovered.damage, numbers.next());
+        let questions = Questions::new(numbers.next());
         let mut raft = Raft {
             random,
             durability: Durability::new(log.last_index(), recovered.hard_state),
@@ -172,6 +177,7 @@ impl Raft {
             promised_until: Moment::ZERO,
             commit: LogIndex::ZERO,
             delivery: Delivery::default(),
+            questions,
             repair,
             agreement: Agreement::default(),
             space: Space::Plenty,
@@ -195,6 +201,7 @@ impl Raft {
             Input::Message(message) => self.on_message(now, message, out),
             Input::Propose { data } => self.on_propose(now, data, out),
             Input::Read { id } => self.on_read(id, out),
+            Input::ReadHere { id } => self.on_read_here(id),
             Input::Persisted { seq } => self.on_persisted(now, seq, out),
             Input::LinkDown { peer } => self.on_link_down(peer),
             Input::Fetched { lo, entries } => self.on_fetched(now, lo, entries, out),
@@ -202,6 +209,7 @@ impl Raft {
             Input::Repaired { done, refused } => self.on_repaired(now, done, refused, out),
             Input::Space(space) => self.on_space(now, space, out),
         }
+        self.tend_questions(now, out);
         if self.durability.queued_hard_state() != self.hard_state {
             self.queue_persist(now, Vec::new(), None, out);
         }
@@ -258,6 +266,7 @@ impl Raft {
     fn on_tick(&mut self, now: Moment, out: &mut Outputs) {
         self.delivery.retry_failed();
         self.maybe_ask_for_repair(now, out);
+        self.maybe_ask_again(now, out);
         match self.state {
             State::Leader(_) => self.on_leader_tick(now, out),
             _ => self.maybe_campaign(now, out),
@@ -300,7 +309,9 @@ impl Raft {
                 let body = Body::HeartbeatReply { round: 0, digest: None, space: self.space, promise_ms: 0 };
                 out.send.push(self.stamp().message(from, body));
             }
+            Body::ReadIndexReply { token, index } => self.on_read_index_reply((from, term), (token, index), out),
             _ if term < self.hard_state.term => {}
+            Body::ReadIndex { token } => self.on_read_index(now, from, token, out),
             Body::VoteReply { granted, log_is_empty, suspect } => {
                 self.on_vote_reply(now, from, election::Reply { granted, instance, log_is_empty, suspect }, out)
             }

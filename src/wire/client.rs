@@ -11,7 +11,7 @@ use super::frame::{BadFrame, put_frame};
 use super::generated::{self as proto, raft_message::Type};
 use super::peer::{self, Hello};
 use super::{convert, legacy, walk};
-use crate::api::{Error, ErrorCode, Reply, Request};
+use crate::api::{Error, ErrorCode, IfNotLeading, Reply, Request};
 use crate::base::NodeId;
 use crate::base::limits::{FRAME_BYTES_MAX, LATENCY_STAGES_MAX, RESULT_KEYS_MAX, STATUS_PEERS_MAX};
 
@@ -34,8 +34,7 @@ pub struct ClientRequest {
     /// Chosen by the client.
     pub id: u64,
     pub style: Style,
-    /// Whether a node that does not lead may pass it on.
-    pub forward: bool,
+    pub if_not_leading: IfNotLeading,
     /// Checked. `Err`: to be answered as it is; the connection stays.
     pub request: Result<Request, Error>,
 }
@@ -67,11 +66,11 @@ pub fn decode_request(frame: Bytes) -> Result<ClientRequest, BadFrame> {
     let request = message.client_req.ok_or_else(|| BadFrame::new("a client's message without a request"))?;
     if request.operation.is_none() && !says_something_typed(&frame) {
         let parsed = legacy::parse(&request.command).and_then(checked);
-        return Ok(ClientRequest { id: request.request_id, style: Style::Legacy, forward: false, request: parsed });
+        let (id, if_not_leading) = (request.request_id, IfNotLeading::Refuse);
+        return Ok(ClientRequest { id, style: Style::Legacy, if_not_leading, request: parsed });
     }
-    let forward = !request.no_forward;
-    let id = request.request_id;
-    Ok(ClientRequest { id, style: Style::Typed, forward, request: typed_request(request).and_then(checked) })
+    let (id, if_not_leading) = (request.request_id, convert::if_not_leading(&request));
+    Ok(ClientRequest { id, style: Style::Typed, if_not_leading, request: typed_request(request).and_then(checked) })
 }
 
 fn says_something_typed(frame: &[u8]) -> bool {
@@ -97,11 +96,11 @@ pub(super) fn checked(request: Request) -> Result<Request, Error> {
 }
 
 /// Appends a typed request.
-pub fn encode_request(id: u64, request: &Request, forward: bool, out: &mut BytesMut) {
+pub fn encode_request(id: u64, request: &Request, if_not_leading: IfNotLeading, out: &mut BytesMut) {
     let message = proto::RaftMessage {
         r#type: Type::ClientRequest.into(),
         sender_id: 0,
-        client_req: Some(convert::request_to_proto(id, request, forward)),
+        client_req: Some(convert::request_to_proto(id, request, if_not_leading)),
         client_resp: None,
     };
     put_frame(&message, out);
@@ -171,9 +170,9 @@ mod tests {
     use crate::base::{Operation, Random, Revision};
     use crate::wire::testing::{self, node, only_frame};
 
-    fn request_frame(id: u64, request: &Request, forward: bool) -> Bytes {
+    fn request_frame(id: u64, request: &Request, if_not_leading: IfNotLeading) -> Bytes {
         let mut out = BytesMut::new();
-        encode_request(id, request, forward, &mut out);
+        encode_request(id, request, if_not_leading, &mut out);
         only_frame(out)
     }
 
@@ -194,12 +193,42 @@ mod tests {
     }
 
     #[test]
+    fn who_may_answer_stands_with_a_read_and_is_the_leader_unless_it_is_known_to_be_any() {
+        let key = || Bytes::from_static(b"k");
+        for (by, no_forward, meant) in [
+            (0, false, IfNotLeading::Forward),
+            (0, true, IfNotLeading::Refuse),
+            (1, false, IfNotLeading::Read),
+            (1, true, IfNotLeading::Read),
+            (2, false, IfNotLeading::Forward),
+        ] {
+            let get = proto::Get { key: key(), revision: None, by };
+            let list = proto::List { prefix: key(), after: None, limit: 1, revision: None, by };
+            for operation in [proto::client_request::Operation::Get(get), proto::client_request::Operation::List(list)]
+            {
+                let request = proto::ClientRequest { no_forward, operation: Some(operation), ..Default::default() };
+                let message = proto::RaftMessage {
+                    r#type: Type::ClientRequest.into(),
+                    client_req: Some(request),
+                    ..Default::default()
+                };
+                assert_eq!(
+                    decode_request(message.encode_to_vec().into()).unwrap().if_not_leading,
+                    meant,
+                    "{message:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn requests_and_replies_arrive_as_they_were_sent() {
         for seed in 0..2000 {
             let random = &mut Random::new(seed);
-            let (id, request, forward) = (random.next(), testing::request(random), testing::flag(random));
-            let sent = ClientRequest { id, style: Style::Typed, forward, request: Ok(request.clone()) };
-            assert_eq!(decode_request(request_frame(id, &request, forward)), Ok(sent), "seed {seed}");
+            let (id, request) = (random.next(), testing::request(random));
+            let if_not_leading = testing::if_not_leading(random, &request);
+            let sent = ClientRequest { id, style: Style::Typed, if_not_leading, request: Ok(request.clone()) };
+            assert_eq!(decode_request(request_frame(id, &request, if_not_leading)), Ok(sent), "seed {seed}");
             let reply = testing::reply(random);
             assert_eq!(decode_reply(reply_frame(id, Style::Typed, &reply)), Ok((id, reply)), "seed {seed}");
         }
@@ -212,7 +241,7 @@ mod tests {
         let expected = ClientRequest {
             id: 7,
             style: Style::Legacy,
-            forward: false,
+            if_not_leading: IfNotLeading::Refuse,
             request: Ok(Request::Get { key: "k".into(), revision: None }),
         };
         assert_eq!(decode_request(Bytes::from_static(request)), Ok(expected));
@@ -232,7 +261,7 @@ mod tests {
 
     #[test]
     fn typed_fields_stand_beside_the_originals() {
-        let frame = request_frame(5, &put("k".into(), "".into()), false);
+        let frame = request_frame(5, &put("k".into(), "".into()), IfNotLeading::Refuse);
         assert_eq!(&frame[..], b"\x08\x04\x72\x0b\x10\x05\x82\x01\x03\x0a\x01k\xa8\x01\x01");
         let frame = reply_frame(5, Style::Typed, &value_reply("".into()));
         let found = b"\xb2\x01\x08\x0a\x06\x10\x09\x18\x09\x20\x01";
@@ -256,11 +285,14 @@ mod tests {
             (asked.style, asked.request.unwrap_err().code)
         };
         let long = |bytes| Bytes::from(vec![b'x'; bytes]);
-        let frame = request_frame(1, &put(long(KEY_BYTES_MAX + 1), long(1)), true);
+        let frame = request_frame(1, &put(long(KEY_BYTES_MAX + 1), long(1)), IfNotLeading::Forward);
         assert_eq!(code(frame), (Style::Typed, ErrorCode::KeyTooLarge));
-        let frame = request_frame(1, &put(long(KEY_BYTES_MAX), long(VALUE_BYTES_MAX + 1)), true);
+        let frame = request_frame(1, &put(long(KEY_BYTES_MAX), long(VALUE_BYTES_MAX + 1)), IfNotLeading::Forward);
         assert_eq!(code(frame), (Style::Typed, ErrorCode::ValueTooLarge));
-        assert!(decode_request(request_frame(1, &put(long(KEY_BYTES_MAX), long(VALUE_BYTES_MAX)), true)).is_ok());
+        assert!(
+            decode_request(request_frame(1, &put(long(KEY_BYTES_MAX), long(VALUE_BYTES_MAX)), IfNotLeading::Forward))
+                .is_ok()
+        );
         // Operation 40 of a later version; then `GET k` and a typed put at once.
         let frame = Bytes::from_static(b"\x08\x04\x72\x03\xc2\x02\x00");
         assert_eq!(code(frame), (Style::Typed, ErrorCode::BadFrame));
@@ -324,7 +356,7 @@ mod tests {
 
     #[test]
     fn keys_and_values_are_slices_of_the_frame() {
-        let frame = request_frame(1, &put("key".into(), "value".into()), true);
+        let frame = request_frame(1, &put("key".into(), "value".into()), IfNotLeading::Forward);
         let memory = frame.as_ptr_range();
         let Ok(Request::Write(Operation::Put { key, value })) = decode_request(frame.clone()).unwrap().request else {
             panic!("a put");
@@ -335,8 +367,8 @@ mod tests {
     #[test]
     fn the_first_frame_tells_clients_from_peers() {
         let request = put("k".into(), "v".into());
-        let asked = decode_request(request_frame(1, &request, true)).unwrap();
-        assert_eq!(decode_first(request_frame(1, &request, true)), Ok(FirstFrame::Client(asked)));
+        let asked = decode_request(request_frame(1, &request, IfNotLeading::Forward)).unwrap();
+        assert_eq!(decode_first(request_frame(1, &request, IfNotLeading::Forward)), Ok(FirstFrame::Client(asked)));
         let hello = testing::hello(&mut Random::new(1));
         let mut out = BytesMut::new();
         peer::encode_hello(&hello, &mut out);

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::frame::BadFrame;
 use super::generated as proto;
 use super::latency;
-use crate::api::{Error, ErrorCode, Found, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status};
+use crate::api::{
+    Error, ErrorCode, Found, IfNotLeading, Leader, Outcome, PeerStatus, Reply, Request, ScrubStatus, Status,
+};
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX};
 use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
 
@@ -24,25 +26,44 @@ pub fn node_id(what: &str, number: u32) -> Result<NodeId, BadFrame> {
     NodeId::new(number).ok_or_else(|| BadFrame::new(format!("{what} is 0; a node's id is 1 or more")))
 }
 
-/// `forward`: whether a node that does not lead may pass it on.
-pub fn request_to_proto(id: u64, request: &Request, forward: bool) -> proto::ClientRequest {
+pub fn request_to_proto(id: u64, request: &Request, if_not_leading: IfNotLeading) -> proto::ClientRequest {
     use proto::client_request::Operation as Op;
+    let by = match if_not_leading {
+        IfNotLeading::Read => proto::ReadBy::Any.into(),
+        IfNotLeading::Forward | IfNotLeading::Refuse => proto::ReadBy::Leader.into(),
+    };
     let revision_number = |revision: &Option<Revision>| revision.map(|revision| revision.0);
     let operation = match request {
         Request::Write(Operation::Put { key, value }) => Op::Put(proto::Put { key: key.clone(), value: value.clone() }),
         Request::Write(Operation::Delete { key }) => Op::Delete(proto::Delete { key: key.clone() }),
-        Request::Get { key, revision } => Op::Get(proto::Get { key: key.clone(), revision: revision_number(revision) }),
+        Request::Get { key, revision } => {
+            Op::Get(proto::Get { key: key.clone(), revision: revision_number(revision), by })
+        }
         Request::List { prefix, after, limit, revision } => Op::List(proto::List {
             prefix: prefix.clone(),
             after: after.clone(),
             limit: *limit as u64,
             revision: revision_number(revision),
+            by,
         }),
         Request::Status => Op::Status(proto::AskStatus {}),
         Request::Scrub => Op::Scrub(proto::AskScrub {}),
         Request::Latency => Op::Latency(proto::AskLatency {}),
     };
-    proto::ClientRequest { command: Bytes::new(), request_id: id, no_forward: !forward, operation: Some(operation) }
+    let no_forward = if_not_leading == IfNotLeading::Refuse;
+    proto::ClientRequest { command: Bytes::new(), request_id: id, no_forward, operation: Some(operation) }
+}
+
+/// Who may answer a read stands with the read, and counts more than whether it may be passed on.
+pub fn if_not_leading(request: &proto::ClientRequest) -> IfNotLeading {
+    use proto::client_request::Operation as Op;
+    match request.operation {
+        Some(Op::Get(proto::Get { by, .. }) | Op::List(proto::List { by, .. })) if by == proto::ReadBy::Any as i32 => {
+            IfNotLeading::Read
+        }
+        _ if request.no_forward => IfNotLeading::Refuse,
+        _ => IfNotLeading::Forward,
+    }
 }
 
 /// Not yet checked.
@@ -51,8 +72,8 @@ pub fn request_from_proto(operation: proto::client_request::Operation) -> Reques
     match operation {
         Op::Put(proto::Put { key, value }) => Request::Write(Operation::Put { key, value }),
         Op::Delete(proto::Delete { key }) => Request::Write(Operation::Delete { key }),
-        Op::Get(proto::Get { key, revision }) => Request::Get { key, revision: revision.map(Revision) },
-        Op::List(proto::List { prefix, after, limit, revision }) => Request::List {
+        Op::Get(proto::Get { key, revision, .. }) => Request::Get { key, revision: revision.map(Revision) },
+        Op::List(proto::List { prefix, after, limit, revision, .. }) => Request::List {
             prefix,
             after,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),

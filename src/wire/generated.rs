@@ -112,6 +112,8 @@ pub struct Get {
     /// As of this revision; absent: now.
     #[prost(uint64, optional, tag = "2")]
     pub revision: ::core::option::Option<u64>,
+    #[prost(enumeration = "ReadBy", tag = "3")]
+    pub by: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct List {
@@ -126,6 +128,8 @@ pub struct List {
     pub limit: u64,
     #[prost(uint64, optional, tag = "4")]
     pub revision: ::core::option::Option<u64>,
+    #[prost(enumeration = "ReadBy", tag = "5")]
+    pub by: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AskStatus {}
@@ -415,7 +419,10 @@ pub struct Consensus {
     /// The sender's current term, in every message.
     #[prost(uint64, tag = "3")]
     pub term: u64,
-    #[prost(oneof = "consensus::Body", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "consensus::Body",
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+    )]
     pub body: ::core::option::Option<consensus::Body>,
 }
 /// Nested message and enum types in `Consensus`.
@@ -444,6 +451,10 @@ pub mod consensus {
         Refill(super::Refill),
         #[prost(message, tag = "14")]
         Refilled(super::Refilled),
+        #[prost(message, tag = "15")]
+        ReadIndex(super::ReadIndex),
+        #[prost(message, tag = "16")]
+        ReadIndexReply(super::ReadIndexReply),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -571,6 +582,21 @@ pub struct StateDigest {
     #[prost(fixed64, tag = "2")]
     pub digest: u64,
 }
+/// From a node that takes the receiver for the leader: how far must it have applied, to answer what it was asked before?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndex {
+    /// Echoed in the answer.
+    #[prost(fixed64, tag = "1")]
+    pub token: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadIndexReply {
+    #[prost(fixed64, tag = "1")]
+    pub token: u64,
+    /// It is committed.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
 /// Entries that the sender's disk has lost, each named by index and term.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Refill {
@@ -656,6 +682,35 @@ pub mod operation {
         Put(super::Put),
         #[prost(message, tag = "2")]
         Delete(super::Delete),
+    }
+}
+/// Who may answer a read. It is linearizable either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReadBy {
+    /// The leader, to whom others pass it on.
+    Leader = 0,
+    /// Whichever node is asked: one that does not lead asks the leader only how far it must have applied.
+    Any = 1,
+}
+impl ReadBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Leader => "READ_BY_LEADER",
+            Self::Any => "READ_BY_ANY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "READ_BY_LEADER" => Some(Self::Leader),
+            "READ_BY_ANY" => Some(Self::Any),
+            _ => None,
+        }
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

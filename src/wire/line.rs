@@ -19,6 +19,8 @@ GET key             answers the value, or (nil)
 DELETE key          answers OK, or (nil) when the key was absent
 LIST [prefix] [LIMIT n] [AFTER key]
                     answers a key a line, in order, then END
+ANY GET ..., ANY LIST ...
+                    the same, answered by this node whether it leads or not
 STATUS              answers what this node knows of itself as name: value lines, then END
 STATUS LATENCY      answers where the time of requests goes in this node, likewise
 PING                answers PONG
@@ -40,6 +42,8 @@ pub enum LineCommand {
         after: Option<Bytes>,
         limit: Option<usize>,
     },
+    /// One of the two above, a read, that the node is to answer whether it leads or not.
+    Any(Box<LineCommand>),
     Ping,
     Help,
     Quit,
@@ -73,6 +77,7 @@ pub fn parse_line(line: &[u8]) -> Result<LineCommand, Error> {
             checked(Request::Write(Operation::Delete { key }))
         }
         b"LIST" => parse_list(rest),
+        b"ANY" => parse_any(rest),
         b"STATUS" => parse_status(rest),
         b"PING" => alone("PING", rest, LineCommand::Ping),
         b"HELP" => alone("HELP", rest, LineCommand::Help),
@@ -170,6 +175,16 @@ fn parse_list(mut rest: &[u8]) -> Result<LineCommand, Error> {
     let prefix = prefix.unwrap_or_default();
     Request::List { prefix: prefix.clone(), after: after.clone(), limit: 0, revision: None }.check()?;
     Ok(LineCommand::ListAll { prefix, after, limit })
+}
+
+/// It stands before the verb, where no key can.
+fn parse_any(rest: &[u8]) -> Result<LineCommand, Error> {
+    let mut behind = rest;
+    let verb = take_verb(&mut behind).unwrap_or_default();
+    if !verb.eq_ignore_ascii_case(b"GET") && !verb.eq_ignore_ascii_case(b"LIST") {
+        return Err(bad_arguments("ANY stands before a read: ANY GET key, or ANY LIST"));
+    }
+    parse_line(rest).map(|read| LineCommand::Any(Box::new(read)))
 }
 
 fn parse_limit(word: Option<Word>) -> Result<usize, Error> {
@@ -340,10 +355,14 @@ mod tests {
         let get = LineCommand::Request(Request::Get { key: "k".into(), revision: None });
         let delete = LineCommand::Request(Request::Write(Operation::Delete { key: "a b".into() }));
         for (line, command) in [
-            ("gEt k", get),
+            ("gEt k", get.clone()),
             ("DELETE \"a b\" ", delete),
             ("status", LineCommand::Request(Request::Status)),
             ("status  Latency ", LineCommand::Request(Request::Latency)),
+            ("any GET k", LineCommand::Any(Box::new(get))),
+            ("ANY list u/ LIMIT 2", LineCommand::Any(Box::new(list("u/", None, Some(2))))),
+            ("GET ANY", LineCommand::Request(Request::Get { key: "ANY".into(), revision: None })),
+            ("LIST ANY", list("ANY", None, None)),
             ("PING ", LineCommand::Ping),
             (" help", LineCommand::Help),
             ("quit", LineCommand::Quit),
@@ -364,6 +383,10 @@ mod tests {
             "GET a b",
             "DELETE",
             "PING 1",
+            "ANY",
+            "ANY PUT k v",
+            "ANY ANY GET k",
+            "ANY GET",
             "PUT \"k v",
             "GET \"\"",
             "GET \"a\"b",

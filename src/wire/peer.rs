@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::frame::{BadFrame, put_frame};
 use super::generated::{self as proto, consensus::Body as ProtoBody, peer_frame::Frame};
 use super::{client, convert, walk};
-use crate::api::{Reply, Request};
+use crate::api::{IfNotLeading, Reply, Request};
 use crate::base::limits::{
     APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ENTRY_OVERHEAD_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, PROMISE_MAX,
     REFILL_ENTRIES_MAX,
@@ -148,7 +148,7 @@ pub fn encode_peer(frame: &PeerFrame, out: &mut BytesMut) {
         PeerFrame::Forward { id, term, request } => Frame::Forward(proto::Forward {
             id: *id,
             term: term.0,
-            request: Some(convert::request_to_proto(0, request, false)),
+            request: Some(convert::request_to_proto(0, request, IfNotLeading::Refuse)),
         }),
         PeerFrame::ForwardReply { id, reply } => return encode_forward_reply(*id, reply, out),
     };
@@ -268,6 +268,10 @@ fn body_to_proto(body: &Body) -> ProtoBody {
             let (digest, space) = (digest.map(digest_to_proto), space as u32);
             ProtoBody::HeartbeatReply(proto::HeartbeatReply { round, digest, space, promise_ms })
         }
+        Body::ReadIndex { token } => ProtoBody::ReadIndex(proto::ReadIndex { token }),
+        Body::ReadIndexReply { token, index } => {
+            ProtoBody::ReadIndexReply(proto::ReadIndexReply { token, index: index.0 })
+        }
         Body::Refill { ref wanted, nonce } => {
             let wanted = wanted.iter().map(|id| proto::EntryId { index: id.index.0, term: id.term.0 });
             ProtoBody::Refill(proto::Refill { wanted: wanted.collect(), nonce })
@@ -348,6 +352,8 @@ fn body_from_proto(body: Option<ProtoBody>) -> Result<Body, BadFrame> {
             space: space_from_proto(m.space)?,
             promise_ms: promise(m.promise_ms)?,
         },
+        ProtoBody::ReadIndex(proto::ReadIndex { token }) => Body::ReadIndex { token },
+        ProtoBody::ReadIndexReply(m) => Body::ReadIndexReply { token: m.token, index: index(m.index)? },
         ProtoBody::Refill(m) => Body::Refill {
             wanted: m.wanted.into_iter().map(|id| entry_id(id.index, id.term)).collect::<Result<_, _>>()?,
             nonce: m.nonce,

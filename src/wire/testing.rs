@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Hello, HelloReply, Identity, PeerFrame};
 use crate::api::{
-    Error, ErrorCode, Found, Latency, Leader, Outcome, PeerStatus, Percentiles, Reply, Request, ScrubStatus,
-    StageLatency, Status,
+    Error, ErrorCode, Found, IfNotLeading, Latency, Leader, Outcome, PeerStatus, Percentiles, ReadBy, Reply, Request,
+    ScrubStatus, StageLatency, Status,
 };
 use crate::base::{
     ClusterId, Command, Entry, EntryKind, Envelope, InstanceId, LogIndex, NodeId, Operation, Random, Revision, Role,
@@ -97,6 +97,15 @@ pub fn request(random: &mut Random) -> Request {
         4 => Request::Scrub,
         5 => Request::Latency,
         _ => Request::Status,
+    }
+}
+
+/// What can be asked for with `request`.
+pub fn if_not_leading(random: &mut Random, request: &Request) -> IfNotLeading {
+    match random.below(3) {
+        0 => IfNotLeading::Refuse,
+        1 => IfNotLeading::Forward,
+        _ => ReadBy::Any.if_not_leading(request),
     }
 }
 
@@ -221,7 +230,7 @@ pub fn message(random: &mut Random) -> Message {
 fn body(random: &mut Random) -> Body {
     let term = |random: &mut Random| Term(number(random));
     let index = |random: &mut Random| LogIndex(number(random));
-    match random.below(11) {
+    match random.below(13) {
         0 => Body::PreVote { proposed: term(random), last_index: index(random), last_term: term(random) },
         1 => Body::PreVoteReply {
             proposed: term(random),
@@ -253,6 +262,8 @@ fn body(random: &mut Random) -> Body {
             promise_ms: random.below(501) as u32,
         },
         9 => Body::Refill { wanted: several(random, entry_id), nonce: random.next() },
+        10 => Body::ReadIndex { token: random.next() },
+        11 => Body::ReadIndexReply { token: random.next(), index: index(random) },
         _ => Body::Refilled {
             entries: several(random, entry),
             absent: several(random, |random| {

@@ -29,7 +29,9 @@ fn frame(encode: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
 pub fn client_frame(random: &mut Random) -> Vec<u8> {
     let id = random.next();
     if random.below(4) > 0 {
-        return frame(|out| encode_request(id, &testing::request(random), testing::flag(random), out));
+        let request = testing::request(random);
+        let if_not_leading = testing::if_not_leading(random, &request);
+        return frame(|out| encode_request(id, &request, if_not_leading, out));
     }
     let key = String::from_utf8_lossy(&testing::bytes(random, 1)).replace(char::is_whitespace, "_");
     let command = match random.below(4) {

@@ -358,6 +358,11 @@ impl Cluster {
         self.step(node, Input::Read { id: ReadId(read) });
     }
 
+    pub fn read_here(&mut self, node: NodeId, read: u64) {
+        self.reads.insert((node, ReadId(read)), self.committed.len());
+        self.step(node, Input::ReadHere { id: ReadId(read) });
+    }
+
     /// The message at `position` of the network arrives, or is lost on a blocked link.
     pub fn deliver(&mut self, position: usize) {
         let message = self.network.remove(position);
@@ -606,6 +611,8 @@ pub fn describe(message: &Message) -> String {
             let space = if *space == Space::Plenty { String::new() } else { format!(" space={space:?}") };
             format!("HeartbeatReply round={round}{space}{}", promise(*promise_ms))
         }
+        Body::ReadIndex { .. } => "ReadIndex".to_string(),
+        Body::ReadIndexReply { index, .. } => format!("ReadIndexReply {index}"),
         Body::Refill { wanted, .. } => format!("Refill [{}]", list(wanted, describe_id)),
         Body::Refilled { entries, absent, barrier } => {
             let absent = list(absent, |(id, absence)| match absence {

@@ -233,7 +233,7 @@ fn noise(random: &mut Random) -> Message {
     let mut number = || [0, 1, 2, 3, 7, u64::MAX / 2, u64::MAX - 1, u64::MAX][random.below(8) as usize];
     let (a, b, c, round, term) = (LogIndex(number()), Term(number()), LogIndex(number()), number(), number());
     let yes = round % 2 == 0;
-    let body = match random.below(10) {
+    let body = match random.below(12) {
         0 => Body::PreVote { proposed: b, last_index: a, last_term: b },
         1 => Body::PreVoteReply { proposed: b, granted: yes, log_is_empty: yes, suspect: !yes },
         2 => Body::Vote { last_index: a, last_term: b, transfer: yes },
@@ -251,6 +251,8 @@ fn noise(random: &mut Random) -> Message {
             absent: vec![(EntryId { index: c, term: b }, Absence::Never)],
             barrier: Some(Barrier { nonce: round, index: a }),
         },
+        9 => Body::ReadIndex { token: round },
+        10 => Body::ReadIndexReply { token: round, index: a },
         _ => Body::Append { prev_index: a, prev_term: b, entries: Vec::new(), commit: LogIndex(1), round },
     };
     let from = 1 + random.below(4) as u32;

@@ -78,7 +78,8 @@ impl Run {
                 self.cluster.fetch(node, count);
             }
             70..83 => self.pass_time(),
-            83..95 => self.call_leaders(),
+            83..93 => self.call_leaders(),
+            93..95 => self.read_anywhere(),
             95..97 => {
                 let (node, peer) = (self.node(), self.node());
                 self.cluster.step(node, Input::LinkDown { peer });
@@ -129,6 +130,15 @@ impl Run {
                 self.cluster.propose(leader, &format!("c{call}"));
             } else {
                 self.cluster.read(leader, call);
+            }
+        }
+    }
+
+    fn read_anywhere(&mut self) {
+        for node in self.cluster.up() {
+            if self.chance(40) {
+                self.calls += 1;
+                self.cluster.read_here(node, self.calls);
             }
         }
     }
@@ -245,6 +255,9 @@ impl Run {
         assert_eq!(leaders.len(), 1, "after the faults there is not one leader:\n{}", describe(cluster));
         cluster.propose(leaders[0], "the end");
         cluster.read(leaders[0], u64::MAX);
+        for node in cluster.up() {
+            cluster.read_here(node, u64::MAX - 1);
+        }
         cluster.run(Duration::from_secs(2), &hung);
         assert_eq!(cluster.committed.last().map(|entry| &entry.data[..]), Some(&b"the end"[..]));
         for (id, node) in &cluster.nodes {
@@ -253,6 +266,8 @@ impl Run {
             assert!(!node.disk.suspect, "node {id} is still suspect:\n{}", describe(cluster));
         }
         assert!(cluster.events.contains(&format!("read {} at", u64::MAX)), "a read is not answered");
+        let answered = cluster.events.matches(&format!("read {} at", u64::MAX - 1)).count();
+        assert_eq!(answered, cluster.nodes.len(), "a read is not answered by all nodes");
         true
     }
 }

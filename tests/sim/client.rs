@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use linearizability::{self as history, Id};
-use raftkv::api::{Applied, ErrorCode, Outcome, Request};
+use raftkv::api::{Applied, ErrorCode, IfNotLeading, Outcome, ReadBy, Request};
 use raftkv::base::limits::FRAME_BYTES_MAX;
-use raftkv::base::{Operation, Random, Revision};
+use raftkv::base::{Operation, Random, Revision, Role};
 use raftkv::net::ConnectionId;
 use raftkv::wire;
 
@@ -43,6 +43,8 @@ pub struct Client {
     speech: Speech,
     /// It asks nothing but reads, so that nothing of its own holds them up.
     only_reads: bool,
+    /// Its reads may mostly be answered by any node.
+    reads_anywhere: bool,
     /// The open connection.
     conn: Option<u32>,
     asked: VecDeque<Asked>,
@@ -61,6 +63,7 @@ pub struct Client {
 struct Asked {
     number: u64,
     request: Request,
+    if_not_leading: IfNotLeading,
     id: Id,
     floor: Revision,
     at: Time,
@@ -90,10 +93,12 @@ impl Client {
     pub fn new(mut random: Random, readers: u64) -> Client {
         let only_reads = random.below(readers) == 0;
         let speech = if random.below(4) == 0 { Speech::Lines } else { Speech::Frames };
+        let reads_anywhere = random.below(2) == 0;
         Client {
             random,
             speech,
             only_reads,
+            reads_anywhere,
             conn: None,
             asked: VecDeque::new(),
             next: 0,
@@ -129,10 +134,24 @@ impl Client {
         Request::Write(Operation::Put { key, value: value.into() })
     }
 
-    fn encode(&self, number: u64, request: &Request, forward: bool, out: &mut BytesMut) {
+    /// Some of one connection's reads are for any node, and some are not.
+    fn draw_if_not_leading(&mut self, request: &Request) -> IfNotLeading {
+        match self.random.below(8) {
+            0 => IfNotLeading::Refuse,
+            1..7 if self.reads_anywhere => ReadBy::Any.if_not_leading(request),
+            _ => IfNotLeading::Forward,
+        }
+    }
+
+    fn encode(&self, number: u64, request: &Request, if_not_leading: IfNotLeading, out: &mut BytesMut) {
         match self.speech {
-            Speech::Frames => wire::encode_request(number, request, forward, out),
-            Speech::Lines => write_line(request, out),
+            Speech::Frames => wire::encode_request(number, request, if_not_leading, out),
+            Speech::Lines => {
+                if if_not_leading == IfNotLeading::Read {
+                    out.extend_from_slice(b"ANY ");
+                }
+                write_line(request, out);
+            }
         }
     }
 
@@ -302,8 +321,8 @@ impl World {
             let request = client.draw_request(who, &self.keys, value_bytes_max, wants);
             let number = client.next;
             client.next += 1;
-            let forward = client.random.below(8) > 0;
-            client.encode(number, &request, forward, &mut out);
+            let if_not_leading = client.draw_if_not_leading(&request);
+            client.encode(number, &request, if_not_leading, &mut out);
             let floor = self.checks.linear.floor();
             let id = self.history.invoke(who as u64, now, recorded(&request));
             self.trace.note(
@@ -314,7 +333,7 @@ impl World {
                 format_args!("client {who} #{number}: {}", Brief(&request)),
             );
             self.asked += 1;
-            self.clients[who].asked.push_back(Asked { number, request, id, floor, at: now });
+            self.clients[who].asked.push_back(Asked { number, request, if_not_leading, id, floor, at: now });
         }
         let mut bytes = out.freeze();
         while self.clients[who].random.below(16) == 0 && bytes.len() > 1 {
@@ -385,6 +404,9 @@ impl World {
         match answer {
             Ok(outcome) => {
                 self.answered += 1;
+                if asked.if_not_leading == IfNotLeading::Read && !self.leads(who) {
+                    self.tally.count(Fault::ReadByFollower);
+                }
                 let mut outcome = outcome;
                 let mut revision = None;
                 if self.clients[who].speech == Speech::Frames {
@@ -423,6 +445,13 @@ impl World {
             },
         }
         Ok(())
+    }
+
+    /// Whether the node that a client talks to leads by now.
+    fn leads(&mut self, who: usize) -> bool {
+        let Some(conn) = self.clients[who].conn else { return false };
+        let at = self.conns[conn as usize].at;
+        self.nodes[at].running().is_some_and(|running| running.replica().view().role == Role::Leader)
     }
 
     // ---- the way between -----------------------------------------------------------------------------------

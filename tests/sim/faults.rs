@@ -34,6 +34,7 @@ faults! {
     Paused "process paused beyond an election timeout",
     Suspended "machine suspended, its clock went on",
     LeaseRead "read answered by lease",
+    ReadByFollower "read answered by a node that does not lead",
     LeaseRanOut "lease ran out between a read and its confirmation",
     ClockDrifted "clock drifts",
     ClockJumped "clock jumped",

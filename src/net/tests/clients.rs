@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::*;
-use crate::api::Leader;
+use crate::api::{IfNotLeading, Leader};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::wire;
 
@@ -34,9 +34,9 @@ fn lines_and_frames_are_served_on_one_port() {
     let mut bytes = BytesMut::new();
     for key in ["b", "c", "d", "e"] {
         let put = Operation::Put { key: key.into(), value: key.into() };
-        wire::encode_request(1, &Request::Write(put), true, &mut bytes);
+        wire::encode_request(1, &Request::Write(put), IfNotLeading::Forward, &mut bytes);
     }
-    wire::encode_request(5, &Request::Get { key: "a".into(), revision: None }, true, &mut bytes);
+    wire::encode_request(5, &Request::Get { key: "a".into(), revision: None }, IfNotLeading::Forward, &mut bytes);
     frames.write(&bytes);
     for _ in 0..4 {
         assert_eq!(wire::decode_reply(frames.frame()).unwrap(), (1, put_done()));
@@ -55,7 +55,7 @@ fn what_is_refused_at_the_door_names_no_leader() {
     let large = Operation::Put { key: "a".into(), value: vec![0; VALUE_BYTES_MAX + 1].into() };
     let get = Request::Get { key: "a".into(), revision: None };
     for (id, request) in [(1, &Request::Write(large)), (2, &get), (3, &get)] {
-        wire::encode_request(id, request, true, &mut bytes);
+        wire::encode_request(id, request, IfNotLeading::Forward, &mut bytes);
     }
     client.write(&bytes);
     let (origin, _) = node.request();

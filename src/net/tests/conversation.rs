@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::{Admission, Asked, CloseReason, NetLimits, Session, Turn};
 use super::{Store, node_id, put_done, value};
-use crate::api::{Outcome, Reply, Request};
+use crate::api::{IfNotLeading, Outcome, Reply, Request};
 use crate::base::limits::LINE_BYTES_MAX;
 use crate::base::{Operation, Random, Revision};
 use crate::wire;
@@ -106,6 +106,26 @@ fn a_read_waits_for_earlier_writes_and_a_write_for_earlier_reads() {
     assert_eq!(talk.hears(), "OK\nOK\n1\n2\n(nil)\n");
 }
 
+/// Each is linearizable by itself. Together, one of the leader's state as it was later could be answered first.
+#[test]
+fn reads_by_any_node_and_reads_by_the_leader_wait_for_each_other() {
+    let mut talk = talk();
+    talk.says("PUT a 1\nANY GET a\nANY LIST LIMIT 1\nGET b\nGET c\nANY GET d\n");
+    assert_eq!(talk.asks(), ["put a"], "its own writes come first");
+    talk.answer(0, put_done());
+    assert_eq!(talk.asks(), ["get a", "list 1 after -"]);
+    assert!(talk.asked.iter().all(|asked| asked.if_not_leading == IfNotLeading::Read));
+    talk.answer(1, keys(&["a"], true));
+    assert_eq!(talk.asks(), ["get a"]);
+    talk.answer(0, value(&"1".into()));
+    assert_eq!(talk.asks(), ["get b", "get c"]);
+    assert!(talk.asked.iter().all(|asked| asked.if_not_leading == IfNotLeading::Forward));
+    talk.answer(0, value(&"2".into()));
+    assert_eq!(talk.asks(), ["get c"]);
+    talk.answer(0, value(&"3".into()));
+    assert_eq!(talk.asks(), ["get d"]);
+}
+
 #[test]
 fn answers_leave_in_the_order_of_the_requests_whatever_order_they_come_in() {
     let mut talk = talk();
@@ -139,7 +159,7 @@ fn frames_are_answered_in_order_under_their_own_ids() {
     let mut bytes = BytesMut::new();
     for id in [7, 3, 9] {
         let request = Request::Get { key: format!("k{id}").into(), revision: None };
-        wire::encode_request(id, &request, true, &mut bytes);
+        wire::encode_request(id, &request, IfNotLeading::Forward, &mut bytes);
     }
     for chunk in bytes.chunks(3) {
         talk.says(chunk);

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 use super::*;
+use crate::api::IfNotLeading;
 use crate::base::{Entry, EntryKind, LogIndex, Term};
 use crate::raft::{Body, Check, Message};
 use crate::wire::{self, Hello, HelloReply, Identity, PeerFrame};
@@ -237,7 +238,7 @@ fn a_client_can_not_pass_as_a_peer_nor_a_peer_send_what_is_anothers() {
     first.says(&PeerFrame::Raft(heartbeat(2, 1, 1)));
     assert_eq!(first.rest(), b"");
     let (mut second, mut bytes) = (node.connect(), BytesMut::new());
-    wire::encode_request(1, &get(), true, &mut bytes);
+    wire::encode_request(1, &get(), IfNotLeading::Forward, &mut bytes);
     wire::encode_hello(&node.hello_from(2), &mut bytes);
     second.write(&bytes);
     let (origin, _) = node.request();
@@ -372,7 +373,7 @@ fn in_the_room_for_peers_every_request_in_frames_is_answered_busy_under_its_id()
     assert_eq!(first.ask("PING"), "PONG");
     let (mut second, mut bytes) = (node.connect(), BytesMut::new());
     for id in 1..=3 {
-        wire::encode_request(id, &get(), true, &mut bytes);
+        wire::encode_request(id, &get(), IfNotLeading::Forward, &mut bytes);
     }
     second.write(&bytes);
     second.end();

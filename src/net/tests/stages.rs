@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::BytesMut;
 
 use super::*;
-use crate::api::Latency;
+use crate::api::{IfNotLeading, Latency};
 use crate::base::Stage;
 use crate::net::Stages;
 use crate::wire;
@@ -63,7 +63,7 @@ fn however_often_latencies_are_asked_for_they_are_put_together_once_a_turn() {
     let (node, stages) = measuring(clock!(LOOKS), NetLimits { requests_max: 50, ..NetLimits::default() });
     stages.record(Stage::Fsync, stages.now(), Duration::from_millis(3), 7);
     let (asked, mut bytes) = (1000, BytesMut::new());
-    (0..asked).for_each(|id| wire::encode_request(id, &Request::Latency, true, &mut bytes));
+    (0..asked).for_each(|id| wire::encode_request(id, &Request::Latency, IfNotLeading::Forward, &mut bytes));
     let before = (LOOKS.load(Ordering::Relaxed), node.counters.turns.load(Ordering::Relaxed));
     let mut client = node.connect();
     client.write(&bytes);
@@ -95,8 +95,8 @@ fn however_often_latencies_are_asked_for_they_are_put_together_once_a_turn() {
 fn a_node_that_does_not_measure_says_so_and_marks_no_request() {
     let node = Node::alone(NetLimits::default());
     let (mut client, mut bytes) = (node.connect(), BytesMut::new());
-    wire::encode_request(3, &Request::Latency, true, &mut bytes);
-    wire::encode_request(4, &Request::Get { key: "a".into(), revision: None }, true, &mut bytes);
+    wire::encode_request(3, &Request::Latency, IfNotLeading::Forward, &mut bytes);
+    wire::encode_request(4, &Request::Get { key: "a".into(), revision: None }, IfNotLeading::Forward, &mut bytes);
     client.write(&bytes);
     let none = Outcome::Latency(Box::new(Latency { id: node_id(1), stages: Vec::new() }));
     assert_eq!(wire::decode_reply(client.frame()).unwrap(), (3, Reply { result: Ok(none), leader: None }));

@@ -60,6 +60,10 @@ fn written(command: &LineCommand) -> Option<BytesMut> {
                 wire::write_key(after, &mut out);
             }
         }
+        LineCommand::Any(read) => {
+            out.put_slice(b"ANY ");
+            out.put_slice(&written(read)?);
+        }
         _ => return None,
     }
     Some(out)

@@ -44,7 +44,9 @@ fn decode<T: Debug + PartialEq, E: Debug + PartialEq>(
 
 fn encode_client_request(asked: &ClientRequest) -> Option<Bytes> {
     match (asked.style, &asked.request) {
-        (Style::Typed, Ok(request)) => Some(frame(|out| wire::encode_request(asked.id, request, asked.forward, out))),
+        (Style::Typed, Ok(request)) => {
+            Some(frame(|out| wire::encode_request(asked.id, request, asked.if_not_leading, out)))
+        }
         // No encoder writes the original's commands, nor requests that are refused.
         _ => None,
     }

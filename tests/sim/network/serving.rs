@@ -184,9 +184,9 @@ pub struct LookedUp {
 
 impl LookedUp {
     fn into_request(self, connection: ConnectionId) -> ConsensusEvent {
-        let Asked { sequence, request, forward, .. } = self.asked;
+        let Asked { sequence, request, if_not_leading, .. } = self.asked;
         let origin = Origin { connection, sequence };
-        ConsensusEvent::FromNet(FromNet::Request { origin, request, forward, handed_on: Moment::ZERO })
+        ConsensusEvent::FromNet(FromNet::Request { origin, request, if_not_leading, handed_on: Moment::ZERO })
     }
 }
 

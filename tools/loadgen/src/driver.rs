@@ -7,7 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
-use raftkv::api::Applied;
+use raftkv::api::{Applied, ReadBy};
 
 use crate::history::{Asked, End, Recorder};
 use crate::link::{Answered, Link, Protocol, Sent, Verdict};
@@ -68,6 +68,7 @@ struct Slot {
 
 pub struct Driver<'a> {
     settings: Settings,
+    read_by: ReadBy,
     mixer: &'a mut Mixer,
     report: &'a mut Report,
     recorder: Option<&'a mut Recorder>,
@@ -111,6 +112,7 @@ impl<'a> Driver<'a> {
         let slots = (0..settings.connections).map(slot).collect();
         Ok(Driver {
             settings,
+            read_by: ReadBy::Leader,
             mixer,
             report,
             recorder: None,
@@ -132,6 +134,12 @@ impl<'a> Driver<'a> {
     /// Every operation goes to the recorder, those of the warm-up too.
     pub fn recorded(mut self, recorder: Option<&'a mut Recorder>) -> Driver<'a> {
         self.recorder = recorder;
+        self
+    }
+
+    /// Who may answer the reads.
+    pub fn reading_by(mut self, read_by: ReadBy) -> Driver<'a> {
+        self.read_by = read_by;
         self
     }
 
@@ -243,7 +251,7 @@ impl<'a> Driver<'a> {
         let request = self.mixer.draw();
         let asked = self.recorder.as_ref().and_then(|_| Asked::now(&request));
         if let Some(link) = &mut self.slots[at].link {
-            link.queue(&request, since, asked);
+            link.queue(&request, self.read_by, since, asked);
             self.issued += 1;
         }
     }

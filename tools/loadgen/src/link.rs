@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, BytesMut};
 use clap::ValueEnum;
 use mio::net::TcpStream;
-use raftkv::api::{Applied, ErrorCode, Request};
+use raftkv::api::{Applied, ErrorCode, ReadBy, Request};
 use raftkv::base::Operation;
 use raftkv::client::Pipeline;
 
@@ -112,13 +112,18 @@ impl Link {
         self.waiting
     }
 
-    pub fn queue(&mut self, request: &Request, since: Instant, asked: Option<Asked>) {
+    pub fn queue(&mut self, request: &Request, read_by: ReadBy, since: Instant, asked: Option<Asked>) {
         self.waiting.push_back(Sent { since, is_write: request.is_write(), asked });
         match &mut self.codec {
             Codec::Frames(pipeline) => {
-                pipeline.queue(request, true);
+                pipeline.queue(request, read_by.if_not_leading(request));
             }
-            Codec::Lines { outgoing, .. } => write_line(request, outgoing),
+            Codec::Lines { outgoing, .. } => {
+                if let (ReadBy::Any, Request::Get { .. }) = (read_by, request) {
+                    outgoing.put_slice(b"ANY ");
+                }
+                write_line(request, outgoing);
+            }
             Codec::Resp { outgoing, .. } => resp::write(request, outgoing),
         }
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use raftkv::api::ReadBy;
 use raftkv::cli::peers::Address;
 use raftkv::client::{Client, ClientSettings};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ Examples:
   loadgen --connections 64 --duration-s 10
   loadgen --connections 64 --rate 20000 --read-share 0.5 --preload --json report.json
   loadgen --protocol lines --depth 16 --spread all
+  loadgen --preload --read-share 1 --read any
   loadgen --protocol resp --servers localhost:6379      the same load on Redis
   loadgen --connections 10 --keys 5 --read-share 0.3 --history h.txt && tools/check-history h.txt
 
@@ -67,6 +69,10 @@ struct Arguments {
     /// Share of reads, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     read_share: f64,
+
+    /// Who may answer reads: the leader, or any node that is asked; then connections are spread as by --spread all
+    #[arg(long, value_name = "leader|any", default_value = "leader")]
+    read: ReadBy,
 
     /// How long to measure, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
@@ -167,7 +173,8 @@ fn settings(arguments: &Arguments) -> Option<Settings> {
     if leader.is_none() {
         eprintln!("loadgen: there is no leader now; the load begins at {}", reached[0]);
     }
-    let leader = (arguments.spread == Spread::Leader).then(|| leader.unwrap_or_else(|| reached[0].clone()));
+    let to_leader = arguments.spread == Spread::Leader && arguments.read == ReadBy::Leader;
+    let leader = to_leader.then(|| leader.unwrap_or_else(|| reached[0].clone()));
     Some(settings_for(arguments, census.nodes.into_iter().map(|seen| seen.address).collect(), leader))
 }
 
@@ -211,7 +218,8 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
     };
     let mut written = Ok(());
     let mut recorder = arguments.history.as_deref().map(Recorder::create).transpose()?;
-    let mut driver = Driver::new(settings, &mut mixer, &mut report, until)?.recorded(recorder.as_mut());
+    let driver = Driver::new(settings, &mut mixer, &mut report, until)?;
+    let mut driver = driver.reading_by(arguments.read).recorded(recorder.as_mut());
     let elapsed = driver.run(|second| {
         say(&second.text);
         if written.is_ok() {
@@ -250,6 +258,7 @@ fn plan_json(arguments: &Arguments) -> Value {
         "keys": arguments.keys,
         "distribution": name(arguments.distribution.to_possible_value()),
         "read_share": arguments.read_share,
+        "read": if arguments.read == ReadBy::Any { "any" } else { "leader" },
         "protocol": name(arguments.protocol.to_possible_value()),
         "spread": name(arguments.spread.to_possible_value()),
         "seed": arguments.seed,

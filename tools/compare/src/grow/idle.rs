@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use raftkv::api::Request;
+use raftkv::api::{IfNotLeading, Request};
 use raftkv::client::{Connection, Patience};
 
 use super::allow_connections;
@@ -42,7 +42,7 @@ pub fn hold(address: SocketAddr, count: usize) -> io::Result<()> {
     for _ in 0..count {
         let patience = Patience::until(Instant::now() + PATIENCE);
         let mut connection = Connection::dial(&address.to_string(), patience)?;
-        connection.queue(&Request::Status, true);
+        connection.queue(&Request::Status, IfNotLeading::Forward);
         connection.flush(patience)?;
         connection.receive(patience)?;
         held.push(connection);
