@@ -13,7 +13,10 @@ pub const DATA_FORMAT_VERSION: u32 = 2;
 /// Version of the envelope in a log entry. A node that applies an unknown version stops; it never skips.
 pub const ENVELOPE_VERSION: u32 = 1;
 /// Feature level of the peers' protocol; two nodes speak the lower of theirs.
-pub const PEER_PROTOCOL_LEVEL: u32 = 1;
+pub const PEER_PROTOCOL_LEVEL: u32 = 2;
+/// From here on a node knows the questions how far to read. To one below it they are not sent: what it does not know
+/// would break the link.
+pub const READ_QUESTIONS_LEVEL: u32 = 2;
 /// The oldest level this version still speaks. A peer below it is refused in the hello.
 pub const PEER_PROTOCOL_LEVEL_MIN: u32 = 1;
 /// Longest key, in bytes; also what recovery and apply accept. Reached: `key_too_large`.

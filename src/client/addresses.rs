@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::{Leader, Status};
+use crate::api::{Leader, ReadBy, Status};
 use crate::base::NodeId;
 
 /// A leader's address that could not be dialed is left alone for this long: nodes forward meanwhile.
@@ -79,9 +79,11 @@ impl Addresses {
         self.avoided = Some((address.to_string(), now + AVOID));
     }
 
-    /// All addresses in the order to try: the leader's, then as given and learned, the one that failed last.
-    pub fn candidates(&self) -> Vec<String> {
-        let leader = self.leader.iter().map(|leader| leader.address.to_string()).filter(|address| !address.is_empty());
+    /// All addresses in the order to try: the leader's, unless any node will do, then as given and learned, the one that
+    /// failed last.
+    pub fn candidates(&self, read_by: ReadBy) -> Vec<String> {
+        let leader = self.leader.iter().filter(|leader| read_by == ReadBy::Leader && !leader.address.is_empty());
+        let leader = leader.map(|leader| leader.address.to_string());
         let mut candidates: Vec<String> = Vec::with_capacity(self.known.len() + 1);
         for address in leader.chain(self.known.iter().cloned()) {
             if !candidates.contains(&address) {
@@ -113,11 +115,12 @@ mod tests {
     #[test]
     fn the_leader_comes_first_and_the_failed_one_last() {
         let mut addresses = abc();
-        assert_eq!(addresses.candidates(), ["a:1", "b:1", "c:1"]);
+        assert_eq!(addresses.candidates(ReadBy::Leader), ["a:1", "b:1", "c:1"]);
         addresses.on_leader(Some(&leader(3, "c:1")));
-        assert_eq!(addresses.candidates(), ["c:1", "a:1", "b:1"]);
+        assert_eq!(addresses.candidates(ReadBy::Leader), ["c:1", "a:1", "b:1"]);
+        assert_eq!(addresses.candidates(ReadBy::Any), ["a:1", "b:1", "c:1"]);
         addresses.on_failure("c:1");
-        assert_eq!(addresses.candidates(), ["a:1", "b:1", "c:1"]);
+        assert_eq!(addresses.candidates(ReadBy::Leader), ["a:1", "b:1", "c:1"]);
     }
 
     #[test]
@@ -125,7 +128,7 @@ mod tests {
         let mut addresses = abc();
         let mut asked = Vec::new();
         for _ in 0..6 {
-            let next = addresses.candidates().remove(0);
+            let next = addresses.candidates(ReadBy::Leader).remove(0);
             addresses.on_failure(&next);
             asked.push(next);
         }

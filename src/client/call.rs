@@ -305,7 +305,7 @@ impl Client {
             return Ok(());
         }
         let mut tried = Vec::new();
-        for address in self.addresses.candidates() {
+        for address in self.addresses.candidates(self.settings.read_by) {
             match self.dial(&address, patience) {
                 Ok(()) => return Ok(()),
                 Err(_) if patience.is_interrupted() => return Err(Attempt::Final(Error::Interrupted)),

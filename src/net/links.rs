@@ -26,10 +26,10 @@ use super::link_queue::{LinkQueue, Urgency};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, NetLimits, input};
 use crate::api::{ErrorCode, Outcome, Reply, Request};
-use crate::base::limits::HELLO_BYTES_MAX;
+use crate::base::limits::{HELLO_BYTES_MAX, READ_QUESTIONS_LEVEL};
 use crate::base::{ClusterId, NodeId, Term, is_same_address};
 use crate::guard::{Guard, removed};
-use crate::raft::Message;
+use crate::raft::{Body, Message};
 use crate::wire::{self, PeerFrame};
 
 /// Our way to one peer.
@@ -49,7 +49,7 @@ enum LinkState {
     Resolving,
     Connecting { connection: ConnectionId, rest: VecDeque<SocketAddr>, until: Instant },
     Greeting { connection: ConnectionId, until: Instant },
-    Up { connection: ConnectionId, cluster: Option<ClusterId> },
+    Up { connection: ConnectionId, cluster: Option<ClusterId>, level: u32 },
 }
 
 impl Link {
@@ -82,6 +82,16 @@ impl Link {
         match self.state {
             LinkState::Up { cluster, .. } => cluster,
             _ => None,
+        }
+    }
+
+    /// Whether the peer's version knows what is to be sent.
+    fn knows(&self, message: &Message) -> bool {
+        match (&message.body, &self.state) {
+            (Body::ReadIndex { .. } | Body::ReadIndexReply { .. }, LinkState::Up { level, .. }) => {
+                *level >= READ_QUESTIONS_LEVEL
+            }
+            _ => true,
         }
     }
 
@@ -276,13 +286,13 @@ impl Net {
         };
         match self.me.check_reply(&reply, peer) {
             Err(why) => self.lose_link(peer, CloseReason::HelloRefused, &why),
-            Ok(()) => self.on_welcome(id, peer, reply.from.cluster),
+            Ok(()) => self.on_welcome(id, peer, &reply.from),
         }
     }
 
-    fn on_welcome(&mut self, id: ConnectionId, peer: NodeId, cluster: Option<ClusterId>) {
+    fn on_welcome(&mut self, id: ConnectionId, peer: NodeId, from: &wire::Identity) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        link.state = LinkState::Up { connection: id, cluster };
+        link.state = LinkState::Up { connection: id, cluster: from.cluster, level: from.level };
         link.backoff.reset();
         log::debug!("net: link to node {peer} at {} is up", link.address);
         self.inbox.deliver(FromNet::LinkUp { peer });
@@ -315,6 +325,9 @@ impl Net {
 
     pub(super) fn on_send(&mut self, message: Message) {
         let (to, urgency) = (message.to, Urgency::of(&message));
+        if !self.links.get(&to).is_some_and(|link| link.knows(&message)) {
+            return;
+        }
         self.queue_for(to, urgency, &PeerFrame::Raft(message));
     }
 

@@ -535,6 +535,24 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_any_node_reads_what_it_wrote_through_it() {
+        let disks: Vec<MemoryDisk> = (0..3).map(|_| MemoryDisk::new()).collect();
+        let storage = Storage::Disks(Arc::new(move |id| disks[id.get() as usize - 1].attach()));
+        let settings = EmbeddedSettings { nodes: 3, storage, tuning: Tuning::default(), seed: 1 };
+        let cluster = EmbeddedCluster::start(settings).unwrap();
+        cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
+        for id in cluster.ids() {
+            let mut client = cluster.client(id);
+            client.set_read_by(ReadBy::Any);
+            for round in 0..20 {
+                let value = format!("{id} {round}");
+                client.put("k", value.clone()).unwrap();
+                assert_eq!(client.get("k").unwrap().map(|found| found.value), Some(value.into()));
+            }
+        }
+    }
+
+    #[test]
     fn a_client_that_is_gone_leaves_nothing_behind() {
         let disk = MemoryDisk::new();
         let storage = Storage::Disks(Arc::new(move |_| disk.attach()));

@@ -92,6 +92,7 @@ impl Raft {
         let mut matched = LogIndex(prev_index.0 + taken as u64);
         self.verified = self.verified.max(matched);
         let shown = if removed(Guard::CommitPastVerified) { self.log.last_index() } else { matched };
+        let commit = commit.max(self.questions.named_in(self.hard_state.term));
         self.commit = self.commit.max(commit.min(shown));
         if taken < sent {
             return; // the disk is full: the leader sends the rest again

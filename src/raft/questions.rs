@@ -23,7 +23,8 @@
 //! be wrong ([`Raft::diverged`]) asks for nothing.
 //!
 //! The index of an answer is committed, and the leader of this term says so: that counts here as a heartbeat's commit
-//! index does, so that a read right behind a write need not wait for the next heartbeat.
+//! index does, as far as this log is known to be equal, so that a read right behind a write need not wait for the next
+//! heartbeat. What is not here yet is committed as soon as it comes.
 
 use super::reads::Reader;
 use super::{Body, Outputs, Raft, ReadId, ReadReady};
@@ -38,6 +39,8 @@ pub(super) struct Questions {
     asked: Option<Question>,
     /// They came behind the question that is under way.
     waiting: Vec<ReadId>,
+    /// The last index that an answer has named, and its term.
+    named: (Term, LogIndex),
 }
 
 struct Question {
@@ -52,7 +55,7 @@ struct Question {
 impl Questions {
     pub fn new(first_token: u64) -> Questions {
         let token = if removed(Guard::QuestionsNumberedAnew) { 0 } else { first_token };
-        Questions { token, asked: None, waiting: Vec::new() }
+        Questions { token, asked: None, waiting: Vec::new(), named: (Term::ZERO, LogIndex::ZERO) }
     }
 
     fn is_idle(&self) -> bool {
@@ -62,6 +65,11 @@ impl Questions {
     /// Whom it asks, and in which term.
     pub fn asks(&self) -> Option<(Term, NodeId)> {
         self.asked.as_ref().map(|question| (question.term, question.leader))
+    }
+
+    /// Up to where the leader of `term` has called its log committed.
+    pub fn named_in(&self, term: Term) -> LogIndex {
+        if self.named.0 == term { self.named.1 } else { LogIndex::ZERO }
     }
 
     /// Whether reads wait for a question that nobody asks.
@@ -155,6 +163,7 @@ impl Raft {
             return;
         }
         let Some(question) = questions.close() else { return };
+        questions.named = (term, index);
         self.commit = self.commit.max(index.min(self.verified));
         let index = if removed(Guard::FollowerReadsEarly) { LogIndex::ZERO } else { index };
         out.reads_ready.extend(question.reads.into_iter().map(|id| ReadReady { id, index }));

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::api::IfNotLeading;
+use crate::base::limits::{PEER_PROTOCOL_LEVEL, READ_QUESTIONS_LEVEL};
 use crate::base::{Entry, EntryKind, LogIndex, Term};
 use crate::raft::{Body, Check, Message};
 use crate::wire::{self, Hello, HelloReply, Identity, PeerFrame};
@@ -187,7 +188,7 @@ fn a_hello_that_is_not_from_a_peer_to_this_node_is_refused_and_nothing_behind_it
         ("two nodes share an id", |hello| hello.from.id = node_id(1)),
         ("no peer 9", |hello| hello.from.id = node_id(9)),
         ("in cluster", |hello| hello.from.cluster_name = "other".into()),
-        ("peer protocol", |hello| hello.from.level_min = 2),
+        ("peer protocol", |hello| hello.from.level_min = PEER_PROTOCOL_LEVEL + 1),
         ("copy of the data directory", |hello| hello.from.instance = InstanceId(1)),
     ];
     for (part, change) in changes {
@@ -388,6 +389,28 @@ fn in_the_room_for_peers_every_request_in_frames_is_answered_busy_under_its_id()
     first.write("GET a\nGET a\n");
     node.request();
     node.request();
+}
+
+#[test]
+fn a_peer_of_an_older_level_is_not_sent_what_it_does_not_know() {
+    for (level, knows) in [(1, false), (READ_QUESTIONS_LEVEL, true)] {
+        let older = listener();
+        let node = Node::start(config(1, listener(), &[(2, older.local_addr().unwrap())], quick()));
+        let mut peer = Client(older.accept().unwrap().0);
+        peer.frame();
+        let (from, mut welcome) = (Identity { level, ..identity(2) }, BytesMut::new());
+        wire::encode_hello_reply(&HelloReply { from, refusal: None }, &mut welcome);
+        peer.write(&welcome);
+        node.link_up();
+        let question = Message { body: Body::ReadIndex { token: 7 }, ..heartbeat(1, 2, 1) };
+        let messages = [question.clone(), heartbeat(1, 2, 1)];
+        node.mailbox.send(&mut messages.map(|message| NetEvent::Send { message }).into());
+        let mut heard = || wire::decode_peer(peer.frame(), node_id(1), node_id(2), InstanceId(1)).unwrap();
+        if knows {
+            assert_eq!(heard(), PeerFrame::Raft(question));
+        }
+        assert_eq!(heard(), PeerFrame::Raft(heartbeat(1, 2, 1)), "level {level}");
+    }
 }
 
 #[test]
