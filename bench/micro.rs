@@ -279,20 +279,28 @@ fn recovery(criterion: &mut Criterion) {
     });
 }
 
+/// Of few keys, which the processor's caches hold, and of many.
 fn store(criterion: &mut Criterion) {
-    let commands: Vec<Command> =
-        (0..KEYS).map(|number| Command { operations: vec![put(number)], ..Command::default() }).collect();
-    let mut store = Store::new();
-    for command in &commands {
-        store.apply(command);
+    for (count, name) in [(KEYS, "10,000"), (100 * KEYS, "1,000,000")] {
+        let command = |number| Command { operations: vec![put(number)], ..Command::default() };
+        let mut store = Store::new();
+        for number in 0..count {
+            store.apply(&command(number));
+        }
+        // Asked for in the order of their making, so that what waits for memory is the store; too many for the caches.
+        let mut random = Random::new(1);
+        let some: Vec<u64> = (0..20 * KEYS).map(|_| random.below(count)).collect();
+        let commands: Vec<Command> = some.iter().copied().map(command).collect();
+        let mut commands = commands.iter().cycle();
+        criterion.bench_function(&format!("store, apply a PUT, {name} keys"), |bencher| {
+            bencher.iter(|| store.apply(black_box(commands.next().expect("it has no end"))));
+        });
+        let keys: Vec<Bytes> = some.iter().copied().map(key).collect();
+        let mut keys = keys.iter().cycle();
+        criterion.bench_function(&format!("store, get, {name} keys"), |bencher| {
+            let mut get =
+                || store.view().get(black_box(keys.next().expect("it has no end"))).map(|found| found.version);
+            bencher.iter(|| get().expect("every key was put"));
+        });
     }
-    let mut random = Random::new(1);
-    let mut any = || random.below(KEYS) as usize;
-    criterion.bench_function("store, apply a PUT, 10,000 keys", |bencher| {
-        bencher.iter(|| store.apply(black_box(&commands[any()])));
-    });
-    let keys: Vec<Bytes> = (0..KEYS).map(key).collect();
-    criterion.bench_function("store, get, 10,000 keys", |bencher| {
-        bencher.iter(|| store.view().get(black_box(&keys[any()])).expect("every key was put").version);
-    });
 }

@@ -9,6 +9,8 @@
 //! No history is kept: only what is current can be read.
 
 mod digest;
+mod heads;
 mod store;
+mod tree;
 
 pub use store::{Applied, Change, OperationResult, Page, Record, RevisionError, Store, View};

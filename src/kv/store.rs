@@ -3,12 +3,12 @@
 //! Runs on the consensus thread. Keys and values are copied into memory of their exact size: a slice of a network
 //! buffer would keep the whole buffer alive for as long as one small value is stored.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::digest::Digest;
+use super::tree::Tree;
 use crate::base::{Command, Operation, Revision};
 
 /// What a key of a page counts beside its own bytes: what an answer needs to tell one key from the next.
@@ -17,7 +17,7 @@ const KEY_OVERHEAD_BYTES: usize = 4;
 /// The current state. Starts empty, at revision 0.
 #[derive(Debug, Default)]
 pub struct Store {
-    records: BTreeMap<Bytes, Record>,
+    records: Tree<Record>,
     revision: Revision,
     digest: Digest,
 }
@@ -41,7 +41,8 @@ pub struct Applied {
     pub revision: Revision,
     /// One for each operation, in their order.
     pub results: Vec<OperationResult>,
-    /// What changed, in the order it did: a delete of an absent key is not among it.
+    /// What changed, in the order it did: a delete of an absent key is not among it. Keys and values are the command's,
+    /// not the store's, whose own would need a count beside each to be shared: who keeps one for long copies it.
     pub changes: Vec<Change>,
 }
 
@@ -104,32 +105,26 @@ impl Store {
     }
 
     fn put(&mut self, key: &Bytes, value: &Bytes) -> Change {
-        let mut range = self.records.range_mut::<[u8], _>((Bound::Included(&key[..]), Bound::Included(&key[..])));
-        if let Some((key, record)) = range.next() {
-            self.digest.remove(key, record);
-            record.value = Bytes::copy_from_slice(value);
-            record.mod_revision = self.revision;
-            record.version += 1;
-            self.digest.add(key, record);
-            return Change::Put { key: key.clone(), record: record.clone() };
-        }
-        let key = Bytes::copy_from_slice(key);
-        let record = Record {
-            value: Bytes::copy_from_slice(value),
-            create_revision: self.revision,
-            mod_revision: self.revision,
-            version: 1,
-        };
-        self.digest.add(&key, &record);
-        self.records.insert(key.clone(), record.clone());
-        Change::Put { key, record }
+        let Store { records, revision, digest } = self;
+        let mut record =
+            Record { value: Bytes::clone(value), create_revision: *revision, mod_revision: *revision, version: 1 };
+        records.upsert(key, |old| {
+            if let Some(old) = old {
+                digest.remove(key, old);
+                record.create_revision = old.create_revision;
+                record.version = old.version + 1;
+            }
+            digest.add(key, &record);
+            Record { value: Bytes::copy_from_slice(value), ..record }
+        });
+        Change::Put { key: key.clone(), record }
     }
 
     /// `None` if the key was absent.
     fn delete(&mut self, key: &Bytes) -> Option<Change> {
-        let (key, record) = self.records.remove_entry(&key[..])?;
-        self.digest.remove(&key, &record);
-        Some(Change::Deleted { key })
+        let record = self.records.remove(key)?;
+        self.digest.remove(key, &record);
+        Some(Change::Deleted { key: key.clone() })
     }
 
     /// The current state, to read.
@@ -192,14 +187,13 @@ impl<'a> View<'a> {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let mut page = Page { keys: Vec::new(), more: false, revision: self.revision() };
         let mut bytes = 0;
-        let range = self.store.records.range::<[u8], _>((start, Bound::Unbounded));
-        for (key, _) in range.take_while(|(key, _)| key.starts_with(prefix)) {
+        for (key, _) in self.store.records.iter_from(start).take_while(|(key, _)| key.starts_with(prefix)) {
             bytes += key.len() + KEY_OVERHEAD_BYTES;
             if page.keys.len() == limit || (bytes > bytes_max && !page.keys.is_empty()) {
                 page.more = true;
                 break;
             }
-            page.keys.push(key.clone());
+            page.keys.push(Bytes::copy_from_slice(key));
         }
         page
     }
@@ -283,7 +277,7 @@ mod tests {
                 if random.below(3) == 0 { delete(&key) } else { put(&key, &format!("v{}", random.below(3))) };
             store.apply(&command(vec![operation]));
             let mut anew = Digest::default();
-            store.records.iter().for_each(|(key, record)| anew.add(key, record));
+            store.records.iter_from(Bound::Unbounded).for_each(|(key, record)| anew.add(key, record));
             assert_eq!(store.digest, anew, "step {step}");
         }
     }
