@@ -20,14 +20,17 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::NetLimits;
 use super::admission::Admission;
 use super::event::{reply_cost_bytes, request_cost_bytes};
+use super::{NetLimits, input};
 use crate::api::{Error, ErrorCode, IfNotLeading, Outcome, Reply, Request};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::{NodeId, Step};
 use crate::guard::{Guard, removed};
 use crate::wire;
+
+/// Room for more slots than this is given back when all are done.
+const KEPT_SLOTS: usize = 32;
 
 /// A request to hand on. Its answer comes back under the same sequence.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,7 +164,15 @@ impl Pipeline {
     }
 
     pub fn buffered_bytes(&self) -> usize {
-        self.output.capacity() + self.held_bytes
+        self.output.capacity() + self.held_bytes + self.slots.capacity() * size_of::<Slot>()
+    }
+
+    /// An idle connection keeps no room for as many requests as it once had under way.
+    pub fn release_drained(&mut self) {
+        input::release_drained(&mut self.output);
+        if self.slots.is_empty() && self.slots.capacity() > KEPT_SLOTS {
+            self.slots = VecDeque::new();
+        }
     }
 
     /// Answers that the other side has not read, as far as this process holds them.

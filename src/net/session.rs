@@ -355,6 +355,6 @@ impl Session {
     /// An idle connection keeps no more than a small buffer.
     fn release_drained(&mut self) {
         input::release_drained(&mut self.input);
-        input::release_drained(self.pipeline.output());
+        self.pipeline.release_drained();
     }
 }

@@ -385,6 +385,18 @@ fn buffers_of_an_idle_connection_are_given_back() {
     assert!(talk.session.buffered_bytes() <= 16 * 1024, "{} bytes", talk.session.buffered_bytes());
 }
 
+#[test]
+fn an_idle_connection_keeps_no_room_for_as_many_requests_as_it_once_had() {
+    let mut talk = talk();
+    talk.says("PUT a x\n".repeat(1000));
+    assert!(talk.session.buffered_bytes() > 100 * 1024, "the room is counted: {}", talk.session.buffered_bytes());
+    while !talk.asked.is_empty() {
+        talk.answer(0, put_done());
+    }
+    talk.hears();
+    assert!(talk.session.buffered_bytes() <= 16 * 1024, "{} bytes", talk.session.buffered_bytes());
+}
+
 /// Whatever is pipelined, cut into whatever pieces and answered in whatever order that the rule allows, the client
 /// hears what it would hear if it waited for each answer.
 #[test]
