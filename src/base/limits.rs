@@ -214,6 +214,8 @@ pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SCRUB_STEP_BYTES: u64 = 256 * 1024;
 /// The longest pause between two steps, so that a small log is scrubbed soon after a start.
 pub const SCRUB_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Damage was found that a full disk has no room to mark: the pass begins again after so long at the earliest.
+pub const SCRUB_ROOM_RETRY: Duration = Duration::from_secs(5);
 /// A log that can't be read in some place is scrubbed at once, and again if it still can't: after so many times what
 /// the pass before took.
 pub const SUSPICION_REST_FACTOR: u32 = 9;

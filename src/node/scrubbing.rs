@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::ScrubStatus;
-use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_STEP_BYTES, SUSPICION_REST_FACTOR};
+use crate::base::limits::{SCRUB_PAUSE_MAX, SCRUB_ROOM_RETRY, SCRUB_STEP_BYTES, SUSPICION_REST_FACTOR};
 use crate::base::{Moment, counted, mebibytes};
 use crate::disk::{LogReader, Repairer, Scrub, ScrubStep};
 
@@ -135,11 +135,15 @@ impl Scrubbing {
         Ok(())
     }
 
-    /// Damage was found that a full disk has no room to mark. The disk is as it was: the pass begins again, later.
+    /// Damage was found that a full disk has no room to mark. The disk is as it was: an urgent pass begins, soon. What is
+    /// damaged can't be read before it is marked, and others may wait for what stands beside it: once there is room,
+    /// nothing else keeps them waiting.
     fn postpone(&mut self, now: Moment, why: &str) {
         log::warn!("the log is damaged, and nothing is done about it before there is room: {why}; make room");
-        self.is_urgent = self.pass.take().is_some_and(|pass| pass.is_urgent);
-        self.rests_until = now + SCRUB_PAUSE_MAX;
+        let urgent = self.pass.take().filter(|pass| pass.is_urgent);
+        let took = urgent.map_or(Duration::ZERO, |pass| now.since(pass.begun));
+        self.is_urgent = true;
+        self.rests_until = now + rest_without_room(took);
         self.due_at = Some(self.rests_until);
     }
 
@@ -161,6 +165,11 @@ impl Scrubbing {
         let pause = self.interval.filter(|_| !is_urgent).map_or(Duration::ZERO, |interval| interval / steps);
         Some(now + pause.min(SCRUB_PAUSE_MAX))
     }
+}
+
+/// Until the next pass, after an urgent one that took so long: a disk that stays full is not kept busy by them.
+fn rest_without_room(took: Duration) -> Duration {
+    (took * SUSPICION_REST_FACTOR).max(SCRUB_ROOM_RETRY)
 }
 
 /// What is beyond repair is damage as well, once for each pass that finds it.
@@ -207,6 +216,16 @@ mod tests {
         scrubbing.on_unreadable(now);
         scrubbing.postpone(now, "the disk is full");
         scrubbing.on_unreadable(now + Duration::from_millis(10));
-        assert_eq!(scrubbing.due_at(), Some(now + SCRUB_PAUSE_MAX));
+        assert_eq!(scrubbing.due_at(), Some(now + SCRUB_ROOM_RETRY));
+    }
+
+    #[test]
+    fn what_can_not_be_marked_for_want_of_room_is_tried_again_soon_but_not_all_the_time() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rest_without_room(seconds(0)), SCRUB_ROOM_RETRY);
+        assert_eq!(rest_without_room(seconds(10)), seconds(90));
+        let mut scrubbing = Scrubbing::new(Some(seconds(3600)), Moment::ZERO);
+        scrubbing.postpone(Moment::ZERO, "the disk is full");
+        assert!(scrubbing.is_urgent, "what is known to be damaged is not looked for at leisure");
     }
 }
