@@ -275,7 +275,7 @@ impl World {
             return self.hang_up(who);
         }
         let is_live = self.phase == Phase::Liveness;
-        let pipelined_max = if is_live { 1 } else { self.plan.pipelined_max };
+        let pipelined_max = if is_live { 1 } else { self.pipelined_max_of(who) };
         if self.clients[who].asked.len() < pipelined_max && self.phase != Phase::Quiet && !self.clients[who].is_content
         {
             let wants = match self.plan.drill {
@@ -307,12 +307,17 @@ impl World {
         self.wake_client(who, think);
     }
 
+    fn pipelined_max_of(&self, who: usize) -> usize {
+        let of_readers = self.plan.reads_pipelined_max.filter(|_| self.clients[who].only_reads);
+        of_readers.unwrap_or(self.plan.pipelined_max)
+    }
+
     fn ask(&mut self, who: usize, conn: u32, wants: Wants) {
         let now = self.now;
-        let value_bytes_max = self.plan.value_bytes_max;
+        let (value_bytes_max, pipelined_max) = (self.plan.value_bytes_max, self.pipelined_max_of(who));
         let client = &mut self.clients[who];
         // Several at once, now and then: they share a packet, a turn and an entry.
-        let most = self.plan.pipelined_max - client.asked.len();
+        let most = pipelined_max - client.asked.len();
         let is_one = wants == Wants::Writes;
         let count = if is_one || most <= 1 || client.random.below(3) > 0 { 1 } else { 1 + client.random.index(most) };
         let mut out = BytesMut::new();

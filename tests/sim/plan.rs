@@ -134,6 +134,9 @@ pub struct Plan {
     pub keys: usize,
     /// Requests that a client has under way at most, and how long it thinks before the next.
     pub pipelined_max: usize,
+    /// The same of one that only reads, if that is another: reads that are never answered cost the search for an order
+    /// nothing.
+    pub reads_pipelined_max: Option<usize>,
     pub think: Delay,
     pub value_bytes_max: usize,
     pub client_patience: Time,
@@ -233,7 +236,7 @@ impl Plan {
             election_timeout_min: ms(150),
             election_timeout_max: ms(1000),
             think: Delay { low: 80 * MILLI, high: 320 * MILLI, tail_rate: 0, tail_high: 0 },
-            pipelined_max: 14,
+            reads_pipelined_max: Some(14),
             readers: 2,
             ..self
         }
@@ -256,6 +259,7 @@ impl Plan {
             readers: 4,
             keys: random.within(2, 5) as usize,
             pipelined_max: random.skewed(1, 8) as usize,
+            reads_pipelined_max: None,
             think: Delay { low: think_mean / 2, high: think_mean * 3 / 2, tail_rate: 0, tail_high: 0 },
             value_bytes_max: [40, 200, 2000][random.index(3)],
             client_patience: random.within(500, 4000) * MILLI,
