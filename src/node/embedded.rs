@@ -388,13 +388,13 @@ impl EmbeddedClient {
         }
     }
 
-    pub fn get(&mut self, key: impl Into<Bytes>) -> Result<Option<Found>, Error> {
-        let key = key.into();
-        let read = self.served().and_then(|served| served.value(&key, clock::now));
+    pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Found>, Error> {
+        let key = key.as_ref();
+        let read = self.served().and_then(|served| served.value(key, clock::now));
         if let Some(Some(found)) = read {
             return Ok(Some(found));
         }
-        match self.ask(Request::Get { key, revision: None }, true)? {
+        match self.ask(Request::Get { key: Bytes::copy_from_slice(key), revision: None }, true)? {
             Outcome::Value { found, .. } => Ok(found),
             other => Err(unexpected(&other)),
         }
