@@ -21,19 +21,28 @@ use std::cmp::Ordering;
 pub const KEYS_MAX: usize = 64;
 
 const HEAD_BYTES: usize = size_of::<u64>();
+/// A prefix up to this long is kept beside the heads: looking for it in the first key would be one memory access more.
+const PREFIX_NEAR_BYTES: usize = 24;
 
 /// What is known of a node's keys, which are kept elsewhere, sorted: the same ones are handed to every call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heads {
     /// What the first and the last key share, and so all.
     prefix_bytes: usize,
+    /// The prefix, if it is not longer.
+    prefix_near: [u8; PREFIX_NEAR_BYTES],
     /// One for each key. Behind them: anything.
     heads: [u64; KEYS_MAX],
 }
 
 impl Heads {
     pub fn new<K: AsRef<[u8]>>(keys: &[K]) -> Heads {
-        let mut heads = Heads { prefix_bytes: prefix_of(keys), heads: [0; KEYS_MAX] };
+        let prefix_bytes = prefix_of(keys);
+        let mut prefix_near = [0; PREFIX_NEAR_BYTES];
+        if let (Some(first), Some(near)) = (keys.first(), prefix_near.get_mut(..prefix_bytes)) {
+            near.copy_from_slice(&first.as_ref()[..prefix_bytes]);
+        }
+        let mut heads = Heads { prefix_bytes, prefix_near, heads: [0; KEYS_MAX] };
         for (head, key) in heads.heads[..keys.len()].iter_mut().zip(keys) {
             *head = head_of(key.as_ref(), heads.prefix_bytes);
         }
@@ -44,7 +53,8 @@ impl Heads {
     pub fn search<K: AsRef<[u8]>>(&self, keys: &[K], key: &[u8]) -> Result<usize, usize> {
         let Some(first) = keys.first() else { return Err(0) };
         let start = &key[..self.prefix_bytes.min(key.len())];
-        match start.cmp(&first.as_ref()[..self.prefix_bytes]) {
+        let prefix = self.prefix_near.get(..self.prefix_bytes);
+        match start.cmp(prefix.unwrap_or_else(|| &first.as_ref()[..self.prefix_bytes])) {
             Ordering::Less => Err(0),
             Ordering::Greater => Err(keys.len()),
             Ordering::Equal => self.search_by_head(keys, key),
@@ -91,7 +101,7 @@ impl Heads {
     pub fn check<K: AsRef<[u8]>>(&self, keys: &[K]) {
         let anew = Heads::new(keys);
         assert!(keys.is_sorted_by(|a, b| a.as_ref() < b.as_ref()), "keys out of order");
-        assert_eq!(self.prefix_bytes, anew.prefix_bytes, "the prefix");
+        assert_eq!((self.prefix_bytes, self.prefix_near), (anew.prefix_bytes, anew.prefix_near), "the prefix");
         assert_eq!(self.heads[..keys.len()], anew.heads[..keys.len()], "the heads");
     }
 }
