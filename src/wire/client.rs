@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::frame::{BadFrame, put_frame};
+use super::frame::{BadFrame, put_frame, put_frame_of};
 use super::generated::{self as proto, raft_message::Type};
 use super::peer::{self, Hello};
 use super::{convert, legacy, walk};
@@ -109,8 +109,9 @@ pub fn encode_request(id: u64, request: &Request, if_not_leading: IfNotLeading, 
 /// Appends the answer of node `answering`. One that would pass a limit says `result_too_large` instead.
 pub fn encode_reply(id: u64, style: Style, reply: &Reply, answering: NodeId, out: &mut BytesMut) {
     let message = reply_message(id, style, reply, answering);
-    match message.filter(|message| message.encoded_len() <= FRAME_BYTES_MAX) {
-        Some(message) => put_frame(&message, out),
+    let sized = message.map(|message| (message.encoded_len(), message));
+    match sized.filter(|(length, _)| *length <= FRAME_BYTES_MAX) {
+        Some((length, message)) => put_frame_of(length, &message, out),
         None => encode_reply(id, style, &convert::result_too_large(reply), answering, out),
     }
 }

@@ -144,7 +144,7 @@ fn outcome_to_proto(outcome: &Outcome) -> proto::client_response::Outcome {
             }),
         }),
         Outcome::Keys { keys, more, .. } => Out::Listed(proto::ListDone { keys: keys.clone(), more: *more }),
-        Outcome::Status(status) => Out::Status(status_to_proto(status)),
+        Outcome::Status(status) => Out::Status(Box::new(status_to_proto(status))),
         Outcome::Latency(said) => Out::Latency(latency::to_proto(said)),
     }
 }
@@ -187,7 +187,7 @@ fn outcome_from_proto(revision: Revision, outcome: proto::client_response::Outco
             }),
         },
         Out::Listed(proto::ListDone { keys, more }) => Outcome::Keys { revision, keys, more },
-        Out::Status(status) => Outcome::Status(Box::new(status_from_proto(status)?)),
+        Out::Status(status) => Outcome::Status(Box::new(status_from_proto(*status)?)),
         Out::Latency(said) => Outcome::Latency(Box::new(latency::from_proto(said)?)),
     })
 }

@@ -61,7 +61,11 @@ pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Fr
 
 /// Appends `message` as a frame.
 pub(super) fn put_frame(message: &impl Message, out: &mut BytesMut) {
-    let length = message.encoded_len();
+    put_frame_of(message.encoded_len(), message, out);
+}
+
+/// The same, of a message that has `length` bytes.
+pub(super) fn put_frame_of(length: usize, message: &impl Message, out: &mut BytesMut) {
     out.reserve(FRAME_HEADER_BYTES + length);
     out.put_u32(u32::try_from(length).expect("callers check FRAME_BYTES_MAX for whatever can be large"));
     message.encode(out).expect("a BytesMut grows as needed");

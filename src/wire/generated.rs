@@ -178,7 +178,7 @@ pub mod client_response {
         #[prost(message, tag = "23")]
         Listed(super::ListDone),
         #[prost(message, tag = "24")]
-        Status(super::Status),
+        Status(::prost::alloc::boxed::Box<super::Status>),
         #[prost(message, tag = "25")]
         Latency(super::Latency),
     }
