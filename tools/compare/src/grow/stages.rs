@@ -211,10 +211,15 @@ pub fn counted(count: u64, what: &str) -> String {
     format!("{} {what}", crate::table::number(count as f64))
 }
 
+/// Many nodes on few cores may elect another leader meanwhile, which refuses some writes: then all are written again.
 pub fn fill(cluster: &Running, keys: u64) -> io::Result<()> {
     let begun = Instant::now();
     let protocol = if cluster.system == System::Redis { Protocol::Resp } else { Protocol::Frames };
-    workload::write_each_key(cluster, protocol, keys, SMALL_VALUE_BYTES, FILL_DEPTH)?;
+    let write = || workload::write_each_key(cluster, protocol, keys, SMALL_VALUE_BYTES, FILL_DEPTH);
+    write().or_else(|error| {
+        eprintln!("{}: {error}: once more", cluster.system.name());
+        write()
+    })?;
     eprintln!("{}: {} written in {:.0} s", cluster.system.name(), counted(keys, "keys"), begun.elapsed().as_secs_f64());
     Ok(())
 }
