@@ -148,7 +148,7 @@ pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(150);
 pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(300);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
-/// What clocks of a cluster may differ in rate, in percent: the slowest counts at least this much less than the
+/// What clocks of a cluster may differ in rate, in percent: the slowest counts at most this much less than the
 /// fastest. Crystals differ by a thousandth of that; but a clock that is being set right in small steps may be made to
 /// run 8 % faster or slower.
 pub const LEASE_DRIFT_PERCENT: u32 = 10;

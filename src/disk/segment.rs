@@ -180,11 +180,14 @@ impl Claim {
         self.ended.notify_all();
     }
 
+    /// Also behind a panic of the job: whoever waits for it waits no longer.
     fn give_up(&self) {
         let mut standing = self.standing.lock();
+        standing.is_under_way = false;
         if standing.state != ClaimState::Made {
             standing.state = ClaimState::Void;
         }
+        self.ended.notify_all();
     }
 }
 
@@ -494,6 +497,17 @@ mod tests {
         }
         claim.end(false);
         assert!(matches!(wal.join().unwrap(), TakenOver::Made));
+    }
+
+    /// As behind a panic: the wal would wait for it, and the end of the node for the wal.
+    #[test]
+    fn a_job_that_is_dropped_in_the_middle_is_waited_for_no_longer() {
+        let claim = Arc::new(Claim::default());
+        let job = SegmentJob { sequence: 1, bytes: 1 << 20, claim: Arc::clone(&claim) };
+        claim.begin();
+        drop(job);
+        assert!(!claim.standing.lock().is_under_way);
+        assert!(matches!(claim.take_over(), TakenOver::Nothing));
     }
 
     #[test]

@@ -17,7 +17,7 @@
 use std::cmp::Ordering;
 
 /// Most keys of a node: with more, a write moves and copies more; with fewer, the tree is higher and its nodes' own
-/// memory weighs more. Reads and writes of 10,000 and 200,000 keys took the same time with 32, 64 and 96.
+/// memory weighs more. From 32 to 96 no difference was measured (`bench/README.md`).
 pub const KEYS_MAX: usize = 64;
 
 const HEAD_BYTES: usize = size_of::<u64>();
@@ -25,7 +25,7 @@ const HEAD_BYTES: usize = size_of::<u64>();
 const PREFIX_NEAR_BYTES: usize = 24;
 
 /// What is known of a node's keys, which are kept elsewhere, sorted: the same ones are handed to every call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Heads {
     /// What the first and the last key share, and so all.
     prefix_bytes: usize,

@@ -1,6 +1,6 @@
 //! Layer 1: the key-value state machine. [`Store::apply`] changes it, [`Store::view`] reads it, nothing else does.
 //!
-//! Owned by the consensus thread, its sole writer. It is total and deterministic: the same commands in the same
+//! The consensus thread is its sole writer. It is total and deterministic: the same commands in the same
 //! order give the same state on every node, whatever their settings. It knows no entry, no client and no answer
 //! format, and it must not touch a clock, a file or anything that iterates in no order.
 //!

@@ -1,6 +1,6 @@
 //! The store: an ordered map from key to its current record.
 //!
-//! Runs on the consensus thread. Keys and values are copied into memory of their exact size: a slice of a network
+//! Written by the consensus thread alone, read by others under the lock of `net::Served`. Keys and values are copied into memory of their exact size: a slice of a network
 //! buffer would keep the whole buffer alive for as long as one small value is stored.
 
 use std::ops::Bound;

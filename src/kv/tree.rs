@@ -26,7 +26,7 @@ const MERGED_KEYS_MAX: usize = KEYS_MAX * 3 / 4;
 /// A full list gets room for so many more: few, since most keys of a store lie in lists that rarely change.
 const ROOM: usize = 4;
 
-/// Cloning freezes it, at no cost (see the module): snapshots will be taken from a clone.
+/// Cloning freezes it, at no cost (see the module). Nothing but tests clones one yet.
 #[derive(Clone, Debug)]
 pub struct Tree<V> {
     root: Arc<Node<V>>,

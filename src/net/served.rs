@@ -99,16 +99,16 @@ impl Served {
         (now < self.until()).then_some(read.0)
     }
 
+    /// [`Served::look_up`] and [`Served::confirm`] in one.
+    pub fn answer(&self, request: &Request, clock: fn() -> Moment) -> Option<Reply> {
+        let value = self.look_up(request)?;
+        self.confirm(value, clock())
+    }
+
     /// What `key` holds, without a request and its reply around it; `None`: it can't be read here at present.
     pub fn value(&self, key: &[u8], clock: fn() -> Moment) -> Option<Option<Found>> {
         let read = self.read(|state| state.store.view().get(key).map(reads::found))?;
         self.confirm(read, clock())
-    }
-
-    /// Both in one.
-    pub fn answer(&self, request: &Request, clock: fn() -> Moment) -> Option<Reply> {
-        let value = self.look_up(request)?;
-        self.confirm(value, clock())
     }
 }
 

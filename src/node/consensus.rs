@@ -150,7 +150,7 @@ impl Consensus {
             self.on_event(now, ReplicaEvent::FromNet(request));
         }
         self.replica.end_turn(now, &mut self.effects);
-        while self.keeps_nothing && self.has_persisted_nothing(now) {
+        while self.keeps_nothing && self.stood_in_for_the_wal(now) {
             self.replica.end_turn(now, &mut self.effects);
         }
         let Effects { persists, acked, net, .. } = &mut self.effects;
@@ -183,8 +183,8 @@ impl Consensus {
         self.on_event(now, ReplicaEvent::FromNet(event));
     }
 
-    /// In the wal's place: what waited for it leaves. False: nothing did.
-    fn has_persisted_nothing(&mut self, now: Moment) -> bool {
+    /// What waited to be made durable leaves at once. False: nothing did.
+    fn stood_in_for_the_wal(&mut self, now: Moment) -> bool {
         let persists = std::mem::take(&mut self.effects.persists);
         let Some(seq) = persists.last().map(|persist| persist.seq) else { return false };
         let messages = persists.into_iter().flat_map(|persist| persist.messages);

@@ -1,4 +1,4 @@
-//! A node without its network: the consensus, wal and background threads, wired.
+//! A node without its network: the consensus, background and wal threads, wired; one that keeps nothing has no wal.
 //!
 //! `start` puts the real network beside it, `embedded` a router in memory.
 

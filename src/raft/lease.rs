@@ -41,7 +41,7 @@ use crate::guard::{Guard, removed};
 pub struct LeaseConfig {
     /// What it asks for as a leader, and grants at most as a follower.
     pub promise: Duration,
-    /// While the fastest clock of the cluster counts 100, the slowest counts at least this much less.
+    /// While the fastest clock of the cluster counts 100, the slowest counts at most this much less.
     pub drift_percent: u32,
 }
 
@@ -131,12 +131,13 @@ impl Raft {
         }
     }
 
-    /// Until when this node may answer reads from the state as it is applied, up to `applied`, without asking anybody:
-    /// before that, on its own clock, nobody else was elected. `None`: it may not.
-    pub fn lease_until(&self, applied: LogIndex) -> Option<Moment> {
+    /// Until when this node may answer for the log up to `known` without asking anybody: before that, on its own clock,
+    /// nobody else was elected. `None`: it may not. A read answered here knows what is applied, the answer to another
+    /// node's question what is committed.
+    pub fn lease_until(&self, known: LogIndex) -> Option<Moment> {
         let State::Leader(leading) = &self.state else { return None };
         self.config.lease?;
-        let is_current = applied >= leading.first_index || removed(Guard::LeaseBeforeNoop);
+        let is_current = known >= leading.first_index || removed(Guard::LeaseBeforeNoop);
         let is_sound = !self.repair.is_suspect() && self.agreement.diverged().is_none();
         if !is_current || !(is_sound || removed(Guard::LeaseWhileSuspect)) {
             return None;

@@ -158,6 +158,7 @@ impl Raft {
         let membership = Membership::new(&config, recovered.members);
         let role = if membership.is_uncounted() { Role::Uncounted } else { Role::Follower };
         let random = Random::new(config.seed ^ (u64::from(config.id.get()) << 32));
+        // From a copy: what is drawn for elections does not depend on what others need.
         let mut numbers = random.clone();
         let repair = Repair::new(recovered.damage, numbers.next());
         let questions = Questions::new(numbers.next());
@@ -309,6 +310,7 @@ impl Raft {
                 let body = Body::HeartbeatReply { round: 0, digest: None, space: self.space, promise_ms: 0 };
                 out.send.push(self.stamp().message(from, body));
             }
+            // It tells by itself which terms' answers it takes.
             Body::ReadIndexReply { token, index } => self.on_read_index_reply((from, term), (token, index), out),
             _ if term < self.hard_state.term => {}
             Body::ReadIndex { token } => self.on_read_index(now, from, token, out),

@@ -8,8 +8,10 @@
 //! ```text
 //! waiting --no question is under way--> asked --its answer--> ready, once the index of the answer is applied
 //!    ^                                  |   | no answer for a while: the same question again
-//!    +-------- another term ------------+   +-- nobody leads, or asked too often: failed
+//!    +-------- another term ------------+   +-- nobody leads, asked too often, or the state here is wrong: failed
 //! ```
+//!
+//! If this node leads by the time they would be asked for, they open a round of its own.
 //!
 //! One question is under way at most, for all reads that waited when it left. Those that come later wait for the next:
 //! what the leader says of this one may be from before they came. Three things tell the answer to a question from any

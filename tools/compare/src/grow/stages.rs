@@ -70,7 +70,7 @@ pub struct Stage {
     clusters: Vec<Running>,
     /// What one idle connection costs a node, in bytes; `None`: there are none, or the system does not tell.
     idle_bytes: Option<f64>,
-    _idle: Vec<Idle>,
+    idle: Vec<Idle>,
     /// Goes last.
     directory: TempDir,
 }
@@ -80,7 +80,7 @@ impl Stage {
         let directory = tempfile::Builder::new().prefix(growth.name()).tempdir_in(setup.directory)?;
         let (loads, variants): (&[Workload], Vec<Variant>) = variants(growth, setup);
         let mut stage =
-            Stage { growth, loads, variants, clusters: Vec::new(), idle_bytes: None, _idle: Vec::new(), directory };
+            Stage { growth, loads, variants, clusters: Vec::new(), idle_bytes: None, idle: Vec::new(), directory };
         match growth {
             Growth::Nodes => [3, 5, 7].into_iter().try_for_each(|nodes| stage.add_cluster(setup, nodes, &[]))?,
             Growth::Connections => {
@@ -119,7 +119,7 @@ impl Stage {
         let cluster = &self.clusters[1];
         let before = cluster.resident_bytes();
         for address in &cluster.addresses {
-            self._idle.push(Idle::connect(address, count)?);
+            self.idle.push(Idle::connect(address, count)?);
         }
         let grown = cluster.resident_bytes().iter().zip(&before).map(|(after, before)| after - before).reduce(f64::max);
         self.idle_bytes = grown.map(|bytes| bytes / count as f64);
@@ -163,7 +163,7 @@ impl Stage {
         add("bytes of a node for each idle connection", self.idle_bytes.filter(|_| variant.cluster == 1));
         let failed = [&figures["errors"], &figures["unknown"]].map(total).into_iter().sum();
         add("requests failed", (failed > 0.0).then_some(failed));
-        let terms = term(cluster).zip(term_before).map(|(after, before)| (after - before) as f64);
+        let terms = term(cluster).zip(term_before).map(|(after, before)| after.saturating_sub(before) as f64);
         add("terms begun", terms.filter(|terms| *terms > 0.0));
         figures["also"] = also;
         Ok(figures)
@@ -263,25 +263,28 @@ fn beside_a_listing(load: &Workload, cluster: &Running, duration: Duration) -> i
         let beside = scope.spawn(|| list_over_and_over(cluster, &is_over));
         let measured = workload::load(load, cluster, Protocol::Frames, duration);
         is_over.store(true, Ordering::Relaxed);
-        let listed = beside.join().map_err(|_| io::Error::other("the listing panicked"))??;
+        let listed = beside.join().map_err(|_| io::Error::other("the listing panicked"))?;
         let (report, elapsed) = measured?;
         Ok((report, elapsed, listed))
     })
 }
 
 /// Begins before what is measured, and ends behind it.
-fn list_over_and_over(cluster: &Running, is_over: &AtomicBool) -> io::Result<Value> {
+fn list_over_and_over(cluster: &Running, is_over: &AtomicBool) -> Value {
     let mut client = Client::new(cluster.addresses.clone(), ClientSettings::default());
-    let (begun, mut pages, mut keys) = (Instant::now(), 0.0, 0.0);
+    let (begun, mut pages, mut keys, mut failed) = (Instant::now(), 0.0, 0.0, 0.0);
     while !is_over.load(Ordering::Relaxed) {
         for page in client.list_all("", None, None) {
-            let page = page.map_err(|error| io::Error::other(format!("the listing: {error}")))?;
-            (pages, keys) = (pages + 1.0, keys + page.keys.len() as f64);
+            match page {
+                Ok(page) => (pages, keys) = (pages + 1.0, keys + page.keys.len() as f64),
+                Err(_) => failed += 1.0,
+            }
             if is_over.load(Ordering::Relaxed) {
                 break;
             }
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    Ok(json!({"pages/s": pages / seconds, "keys listed/s": keys / seconds}))
+    let failed = (failed > 0.0).then_some(failed);
+    json!({"pages/s": pages / seconds, "keys listed/s": keys / seconds, "listings failed": failed})
 }
