@@ -29,8 +29,9 @@ pub enum Choice {
     Measured {
         wake: Duration,
     },
-    /// The threads to measure with can't be started, or don't get to run.
-    Unknown,
+    /// The threads to measure with don't get to run: the machine is busy just now, and will not be so for ever. Who looks
+    /// for the next event gives way to whoever has something to do, so this is taken for a machine where it pays.
+    Busy,
 }
 
 /// `set`: the operator's choice.
@@ -38,7 +39,7 @@ pub fn choose(set: Option<Duration>) -> Choice {
     match set {
         Some(set) => Choice::Set(set),
         None if std::thread::available_parallelism().map_or(1, usize::from) == 1 => Choice::OneCore,
-        None => measure().map_or(Choice::Unknown, |wake| Choice::Measured { wake }),
+        None => measure().map_or(Choice::Busy, |wake| Choice::Measured { wake }),
     }
 }
 
@@ -47,7 +48,8 @@ impl Choice {
         match self {
             Choice::Set(set) => Spin::new(set),
             Choice::Measured { wake } if wake > CHEAP => Spin::new((wake * SPIN_WAKES).min(SPIN_MAX)),
-            Choice::OneCore | Choice::Measured { .. } | Choice::Unknown => Spin::OFF,
+            Choice::Busy => Spin::new(SPIN_MAX),
+            Choice::OneCore | Choice::Measured { .. } => Spin::OFF,
         }
     }
 }
@@ -58,7 +60,7 @@ impl fmt::Display for Choice {
             Choice::Set(_) => write!(f, "as --spin-us says")?,
             Choice::OneCore => write!(f, "this process has one core at most")?,
             Choice::Measured { wake } => write!(f, "waking a thread takes {} us here", wake.as_micros())?,
-            Choice::Unknown => write!(f, "what a wake costs here could not be measured")?,
+            Choice::Busy => write!(f, "this machine is too busy to measure what a wake costs")?,
         }
         let spin = self.spin();
         match spin.is_off() {
@@ -145,7 +147,7 @@ mod tests {
         assert_eq!(spins(Choice::Measured { wake: us(20) }), us(20) * SPIN_WAKES);
         assert_eq!(spins(Choice::Measured { wake: us(40_000) }), SPIN_MAX);
         assert_eq!(spins(Choice::OneCore), us(0));
-        assert_eq!(spins(Choice::Unknown), us(0));
+        assert_eq!(spins(Choice::Busy), SPIN_MAX);
         assert_eq!(spins(choose(Some(us(7)))), us(7));
     }
 
