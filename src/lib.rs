@@ -1,8 +1,8 @@
 //! A replicated key-value store on Raft: durable before acknowledged, linearizable, and quick about it.
 //!
 //! One node is four threads around a pure core. To follow one PUT from bytes in to bytes out, read the folders in
-//! this order; each step is also a hook ([`base::Step`]) that one test counts on, and how long it is from one to another
-//! is measured ([`base::Stage`]):
+//! this order; each step is also a hook ([`base::Step`]) that one test counts on, and how long it is from one to
+//! another is measured ([`base::Stage`]):
 //!
 //! | # | step of a PUT | where | thread |
 //! |---|---|---|---|

@@ -167,8 +167,8 @@ fn append(nodes: &Embedded, id: NodeId, (term, last): (Term, LogIndex), batches:
     }
 }
 
-/// The others have the first entry of it, and nobody has the second. Neither the one that comes back nor the one that never
-/// will may keep the node from being sound.
+/// The others have the first entry of it, and nobody has the second. Neither the one that comes back nor the one that
+/// never will may keep the node from being sound.
 #[test]
 fn a_batch_that_others_have_only_a_part_of_comes_back_as_far_as_it_counts() {
     for count in [2, 3] {

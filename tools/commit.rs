@@ -1,5 +1,5 @@
-//! The build script: the commit for `--version`. It runs again when HEAD moves, and at nothing else: a macro that reads git's
-//! index had the program compiled anew after each `git status` that found a file touched.
+//! The build script: the commit for `--version`. It runs again when HEAD moves, and at nothing else: a macro that reads
+//! git's index had the program compiled anew after each `git status` that found a file touched.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +8,8 @@ fn main() {
     println!("cargo::rerun-if-changed=tools/commit.rs");
     let described = git(&["describe", "--always", "--abbrev=12"]);
     println!("cargo::rustc-env=RAFTKV_COMMIT={}", described.as_deref().unwrap_or("unknown"));
-    // The log of HEAD has a line for each commit and checkout; without one, HEAD names the branch at least. A path that is
-    // not there would have this run each time.
+    // The log of HEAD has a line for each commit and checkout; without one, HEAD names the branch at least. A path that
+    // is not there would have this run each time.
     let paths = ["logs/HEAD", "HEAD"].into_iter().filter_map(|name| git(&["rev-parse", "--git-path", name]));
     if let Some(path) = paths.into_iter().find(|path| Path::new(path).exists()) {
         println!("cargo::rerun-if-changed={path}");

@@ -7,8 +7,8 @@
 //!            |  consensus)          |                                                    |                              |
 //! ```
 //!
-//! A write of one client is about the sum of them, with the shortest majority of APPEND TO DURABLE and the SEND TO ACK of
-//! the followers in the middle.
+//! A write of one client is about the sum of them, with the shortest majority of APPEND TO DURABLE and the SEND TO ACK
+//! of the followers in the middle.
 
 /// Where the time of a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

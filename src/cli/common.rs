@@ -44,7 +44,8 @@ pub struct AnswerArgs {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReadArgs {
-    /// Who may answer reads: the leader, or the node that is asked first, whether it leads or not. Both are linearizable
+    /// Who may answer reads: the leader, or the node that is asked first, whether it leads or not. Both are
+    /// linearizable
     #[arg(long = "read", value_name = "leader|any", default_value = "leader")]
     pub read_by: ReadBy,
 }

@@ -107,8 +107,8 @@ pub struct NodeArgs {
     #[arg(default_value_t = limits::SCRUB_INTERVAL.as_secs() / 3600)]
     pub scrub_hours: u64,
 
-    /// How long a thread looks for the next event before it sleeps, in microseconds; 0: not at all [default: where waking a
-    /// thread is dear, which is measured at start, some times as long as that takes]
+    /// How long a thread looks for the next event before it sleeps, in microseconds; 0: not at all [default: where
+    /// waking a thread is dear, which is measured at start, some times as long as that takes]
     #[arg(long, value_name = "US", value_parser = number::<u64>(SPIN_US))]
     pub spin_us: Option<u64>,
 

@@ -79,8 +79,8 @@ impl Addresses {
         self.avoided = Some((address.to_string(), now + AVOID));
     }
 
-    /// All addresses in the order to try: the leader's, unless any node will do, then as given and learned, the one that
-    /// failed last.
+    /// All addresses in the order to try: the leader's, unless any node will do, then as given and learned, the one
+    /// that failed last.
     pub fn candidates(&self, read_by: ReadBy) -> Vec<String> {
         let leader = self.leader.iter().filter(|leader| read_by == ReadBy::Leader && !leader.address.is_empty());
         let leader = leader.map(|leader| leader.address.to_string());

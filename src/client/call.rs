@@ -129,8 +129,8 @@ impl Client {
         self.ask_for_status(address, &Request::Scrub)
     }
 
-    /// Where the time of requests goes in the node at `address`. One of a version that measures nothing refuses it, with
-    /// [`ErrorCode::BadFrame`].
+    /// Where the time of requests goes in the node at `address`. One of a version that measures nothing refuses it,
+    /// with [`ErrorCode::BadFrame`].
     pub fn latency(&self, address: &str) -> Result<Latency, Error> {
         match self.ask_one(address, &Request::Latency)? {
             Outcome::Latency(latency) => Ok(*latency),
@@ -343,8 +343,8 @@ impl Client {
         Ok(())
     }
 
-    /// Connects and asks for the status, or what else the node answers at once, each within `dial_timeout`: what accepts
-    /// but does not answer (a process that was stopped) is found out before anything is entrusted to it.
+    /// Connects and asks for the status, or what else the node answers at once, each within `dial_timeout`: what
+    /// accepts but does not answer (a process that was stopped) is found out before anything is entrusted to it.
     fn greet(
         &self,
         address: &str,

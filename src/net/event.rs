@@ -27,8 +27,8 @@ pub struct Origin {
 /// The inbox of the `net` thread.
 #[derive(Debug)]
 pub enum NetEvent {
-    /// Exactly one for each `FromNet::Request`; dropped if the connection is gone. `ready`: when it was; zero in a node that
-    /// does not measure.
+    /// Exactly one for each `FromNet::Request`; dropped if the connection is gone. `ready`: when it was; zero in a node
+    /// that does not measure.
     Reply {
         origin: Origin,
         reply: Reply,
@@ -66,7 +66,8 @@ pub enum NetEvent {
 /// What the `net` thread tells consensus.
 #[derive(Debug)]
 pub enum FromNet {
-    /// Checked (`Request::check`) and within the limits. `handed_on`: when that was; zero in a node that does not measure.
+    /// Checked (`Request::check`) and within the limits. `handed_on`: when that was; zero in a node that does not
+    /// measure.
     Request {
         origin: Origin,
         request: Request,

@@ -3,8 +3,8 @@
 //! Each request has a slot, and the slots are a queue. A request is handed on (*dispatched*) in the order of the
 //! slots: writes go together, but a read only when every earlier write of this connection is answered, and a write
 //! only when every earlier read is. Reads that any node may answer and reads of the leader don't go together either: of
-//! two states, that of the earlier could be the later one. So requests of one connection take effect in the order sent, although consensus
-//! knows nothing of connections. Answers arrive in any order and leave in slot order.
+//! two states, that of the earlier could be the later one. So requests of one connection take effect in the order sent,
+//! although consensus knows nothing of connections. Answers arrive in any order and leave in slot order.
 //!
 //! ```text
 //! a slot:  Waiting --order allows--> Dispatched --answer--> Answered --first, and room--> written, gone

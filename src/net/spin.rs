@@ -1,8 +1,9 @@
 //! Staying awake for a while behind the last event. Used by every thread that waits for others.
 //!
-//! Waking a thread on a core that has halted costs as much as the rest of a request's way through it, on virtual machines
-//! above all. So a thread goes on looking for a while before it sleeps: behind most events the next one is near. Between
-//! two looks it yields the core to whoever has something to do; if somebody had, it gives up: no core is to spare.
+//! Waking a thread on a core that has halted costs as much as the rest of a request's way through it, on virtual
+//! machines above all. So a thread goes on looking for a while before it sleeps: behind most events the next one is
+//! near. Between two looks it yields the core to whoever has something to do; if somebody had, it gives up: no core is
+//! to spare.
 
 use std::thread;
 use std::time::{Duration, Instant};

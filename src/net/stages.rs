@@ -2,8 +2,8 @@
 //!
 //! It stands here because net is the lowest that measures. Each histogram has one writer; net reads them all when it is
 //! asked. The clock is handed in. Nothing of it is in the way of anybody: no lock, no system call, and one look at the
-//! clock for a turn that has something to measure rather than for each request; where a turn's own `now` is exact enough
-//! there is none.
+//! clock for a turn that has something to measure rather than for each request; where a turn's own `now` is exact
+//! enough there is none.
 //!
 //! | stage | written by | looks at the clock |
 //! |---|---|---|

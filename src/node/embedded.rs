@@ -35,9 +35,10 @@ pub enum Storage {
     Directory(PathBuf),
     /// Any disk: called at each start of a node. `disk::MemoryDisk` for tests.
     Disks(Arc<dyn Fn(NodeId) -> Arc<dyn Disk> + Send + Sync>),
-    /// Nowhere, for state that need not outlive the process: a write waits for the memory of a majority, and for no disk.
-    /// A node that was killed has lost all it held: started again it counts in no majority, as one whose directory was
-    /// wiped, so that a cluster of three lives through the loss of one node, once. Its log is in memory whole.
+    /// Nowhere, for state that need not outlive the process: a write waits for the memory of a majority, and for no
+    /// disk. A node that was killed has lost all it held: started again it counts in no majority, as one whose
+    /// directory was wiped, so that a cluster of three lives through the loss of one node, once. Its log is in memory
+    /// whole.
     Volatile,
 }
 

@@ -1,9 +1,9 @@
 //! The way into a thread that sleeps while nothing has come: a channel and the wake of the thread as one type, so that
 //! neither is forgotten.
 //!
-//! The channel's own receive looks again a dozen times before it sleeps, however cheap or dear a wake is on this machine.
-//! Here a setting says for how long ([`crate::net::Spin`]); and a send costs a system call only if the thread sleeps
-//! ([`crate::net::Sleeper`]).
+//! The channel's own receive looks again a dozen times before it sleeps, however cheap or dear a wake is on this
+//! machine. Here a setting says for how long ([`crate::net::Spin`]); and a send costs a system call only if the thread
+//! sleeps ([`crate::net::Sleeper`]).
 
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};

@@ -135,8 +135,8 @@ impl Scrubbing {
         Ok(())
     }
 
-    /// Damage was found that a full disk has no room to mark. The disk is as it was: an urgent pass begins, soon. What is
-    /// damaged can't be read before it is marked, and others may wait for what stands beside it: once there is room,
+    /// Damage was found that a full disk has no room to mark. The disk is as it was: an urgent pass begins, soon. What
+    /// is damaged can't be read before it is marked, and others may wait for what stands beside it: once there is room,
     /// nothing else keeps them waiting.
     fn postpone(&mut self, now: Moment, why: &str) {
         log::warn!("the log is damaged, and nothing is done about it before there is room: {why}; make room");

@@ -62,8 +62,8 @@ pub struct Tuning {
     pub segment_bytes: u64,
     pub log_memory_bytes_max: usize,
     pub uncommitted_bytes_max: usize,
-    /// Measures the stages of requests, for `raftkv status --latency`. It costs next to nothing; off, what it costs can be
-    /// measured (`raftkv node --no-stages`, an option that its help does not show).
+    /// Measures the stages of requests, for `raftkv status --latency`. It costs next to nothing; off, what it costs can
+    /// be measured (`raftkv node --no-stages`, an option that its help does not show).
     pub measure_stages: bool,
 }
 

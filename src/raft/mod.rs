@@ -26,10 +26,11 @@
 //!
 //! `election.rs` makes leaders, and says who may; `replication.rs` is the leader's side of the log, `follow.rs` the
 //! follower's, `reads.rs` the linearizable reads, `questions.rs` those of a node that does not lead, `lease.rs` those
-//! that ask nobody, `commit.rs` what is committed and how it is handed out, `repair.rs` what becomes of a node whose disk has lost something, `room.rs` of one whose disk
-//! is full, `agreement.rs` whether all nodes have the same state. They work on `log.rs` (terms and entries),
-//! `durability.rs` (what the disk holds), `progress.rs` (what a leader knows of a peer), `membership.rs` (whose word
-//! counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of it after every step in debug builds.
+//! that ask nobody, `commit.rs` what is committed and how it is handed out, `repair.rs` what becomes of a node whose
+//! disk has lost something, `room.rs` of one whose disk is full, `agreement.rs` whether all nodes have the same state.
+//! They work on `log.rs` (terms and entries), `durability.rs` (what the disk holds), `progress.rs` (what a leader knows
+//! of a peer), `membership.rs` (whose word counts) and `quorum.rs` (what a majority is). `invariants.rs` watches all of
+//! it after every step in debug builds.
 //!
 //! # Where it departs from the paper
 //!

@@ -384,8 +384,8 @@ impl Raft {
         }
     }
 
-    /// Cuts the log before the first missing entry that can't have been committed. The disk is told at once: what it lost of
-    /// the same batch before that can't be put back for as long as it waits for what nobody has.
+    /// Cuts the log before the first missing entry that can't have been committed. The disk is told at once: what it
+    /// lost of the same batch before that can't be put back for as long as it waits for what nobody has.
     fn maybe_cut_uncommitted(&mut self, now: Moment, out: &mut Outputs) {
         if matches!(self.state, State::Leader(_)) {
             return; // its own entries are committed or on their way; others hold them

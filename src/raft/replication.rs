@@ -103,8 +103,8 @@ impl Raft {
         silence > self.config.election_timeout_max
     }
 
-    /// If this node leads by the votes of all, since no majority was sure of the end of its log: those who were not. What
-    /// was acknowledged by them alone is gone.
+    /// If this node leads by the votes of all, since no majority was sure of the end of its log: those who were not.
+    /// What was acknowledged by them alone is gone.
     pub fn elected_past(&self) -> &[NodeId] {
         if let State::Leader(leading) = &self.state { &leading.elected_past } else { &[] }
     }

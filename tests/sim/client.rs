@@ -1,7 +1,7 @@
 //! Clients: they ask several things at once over one connection, give up, and go to another node.
 //!
-//! Most speak frames through the production codecs, some type lines. A client sends a part of its bytes now and the rest
-//! later, as a network cuts them. What it asked and got no answer for stays open for ever: it may have happened.
+//! Most speak frames through the production codecs, some type lines. A client sends a part of its bytes now and the
+//! rest later, as a network cuts them. What it asked and got no answer for stays open for ever: it may have happened.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
-//! Damage to what a disk holds durably: only where another disk has an intact copy of all that is lost by it. With that,
-//! no damage may cost anything.
+//! Damage to what a disk holds durably: only where another disk has an intact copy of all that is lost by it. With
+//! that, no damage may cost anything.
 //!
-//! What a disk holds for certain, only a start of the production code can tell; that of a running node is known: what its
-//! wal said was durable, but for what damage took since. So each new damage is tried on a copy of its disk, which is
-//! started, and the disks of the others are only where a node is down, or has lost something before.
+//! What a disk holds for certain, only a start of the production code can tell; that of a running node is known: what
+//! its wal said was durable, but for what damage took since. So each new damage is tried on a copy of its disk, which
+//! is started, and the disks of the others are only where a node is down, or has lost something before.
 
 use raftkv::base::{LogIndex, Term};
 use raftkv::disk::Wal;

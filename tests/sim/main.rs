@@ -1,10 +1,10 @@
 //! The simulator: whole clusters of production code in a made-up world, thousands of hours a day, each run repeatable
 //! from one number.
 //!
-//! It runs the production turns of consensus, wal and background thread, the production sessions, handshakes, queues and
-//! codecs, and the production log with its recovery, on a simulated network, disk, clock and process table. Nothing in
-//! it takes real time, and every order of completion is drawn from the seed. What no test of a part can find is looked
-//! for here: what happens when faults meet.
+//! It runs the production turns of consensus, wal and background thread, the production sessions, handshakes, queues
+//! and codecs, and the production log with its recovery, on a simulated network, disk, clock and process table. Nothing
+//! in it takes real time, and every order of completion is drawn from the seed. What no test of a part can find is
+//! looked for here: what happens when faults meet.
 //!
 //! | file | owns |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Runs seeds without a guard (`raftkv::guard`), until one notices: what the simulator is worth, guard by guard.
 //!
-//! How many seeds it takes is chance. So each guard is taken away from several starts, and the median counts. Which guards
-//! are the simulator's to notice is said in `tests/MUTANTS.md`, whose figures come from here.
+//! How many seeds it takes is chance. So each guard is taken away from several starts, and the median counts. Which
+//! guards are the simulator's to notice is said in `tests/MUTANTS.md`, whose figures come from here.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! A seed that fails is run again with less in it, for as long as the same property breaks: what is left is what it takes.
+//! A seed that fails is run again with less in it, for as long as the same property breaks: what is left is what it
+//! takes.
 //!
 //! First each kind of fault is left out in turn, then there are fewer clients. Every run is another one, since what is
 //! left out draws no chance; so it does not find the least that fails, but mostly much less than the seed had.

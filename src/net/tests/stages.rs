@@ -10,8 +10,8 @@ use crate::base::Stage;
 use crate::net::Stages;
 use crate::wire;
 
-/// A clock that a look moves on by a millisecond: it tells how often it was looked at. A macro, since a clock is a plain
-/// function, and each test has one of its own.
+/// A clock that a look moves on by a millisecond: it tells how often it was looked at. A macro, since a clock is a
+/// plain function, and each test has one of its own.
 macro_rules! clock {
     ($looks:ident) => {{
         fn clock() -> Moment {

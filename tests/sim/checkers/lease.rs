@@ -1,9 +1,9 @@
-//! Leases: while a node holds one, nobody else leads a later term, nobody was answered with what its state lacks, and it
-//! is sound (dissertation, section 6.4.1; `raft::lease`).
+//! Leases: while a node holds one, nobody else leads a later term, nobody was answered with what its state lacks, and
+//! it is sound (dissertation, section 6.4.1; `raft::lease`).
 //!
-//! Looked at behind each turn of consensus, and of all nodes whenever one is elected: a lease that is wrong is found when
-//! it is, be there a client that reads by it or not. What is wrong in how a read is answered beside consensus, only the
-//! clients tell.
+//! Looked at behind each turn of consensus, and of all nodes whenever one is elected: a lease that is wrong is found
+//! when it is, be there a client that reads by it or not. What is wrong in how a read is answered beside consensus,
+//! only the clients tell.
 
 use raftkv::base::{Moment, NodeId, Revision, Term};
 use raftkv::node::replica::Replica;

@@ -1,4 +1,5 @@
-//! Equal state at equal applied index: two nodes that applied the same entries hold the same keys, values and revisions.
+//! Equal state at equal applied index: two nodes that applied the same entries hold the same keys, values and
+//! revisions.
 
 use raftkv::base::{LogIndex, NodeId};
 use raftkv::kv;

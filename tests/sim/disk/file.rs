@@ -1,9 +1,9 @@
 //! A file as its disk has it: the bytes that a process reads, and how to undo what has not reached the medium.
 //!
 //! Bytes lie in pages that are never changed once they are there: a write puts a new page in the place of the old one,
-//! and the old one becomes the undo. So an undo costs nothing, and a copy of a whole disk next to nothing, since it shares
-//! its pages with the first. Of a page only what comes before its last sectors of zeros is kept: a log is mostly batches
-//! of one sector in a block of eight, and what is not in memory need not be brought to the processor.
+//! and the old one becomes the undo. So an undo costs nothing, and a copy of a whole disk next to nothing, since it
+//! shares its pages with the first. Of a page only what comes before its last sectors of zeros is kept: a log is mostly
+//! batches of one sector in a block of eight, and what is not in memory need not be brought to the processor.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -219,8 +219,8 @@ impl File {
         self.forgotten.append(&mut self.dirty);
     }
 
-    /// What was just written at `start`, whole pages, is in the cache; at the medium it lies from page `target` on, as far
-    /// as the file goes. False: it can't be.
+    /// What was just written at `start`, whole pages, is in the cache; at the medium it lies from page `target` on, as
+    /// far as the file goes. False: it can't be.
     pub fn go_astray(&mut self, start: usize, bytes: &[u8], target: usize) -> bool {
         let pages = bytes.len() / PAGE_BYTES;
         if target == start / PAGE_BYTES || pages == 0 || !start.is_multiple_of(PAGE_BYTES) {

@@ -54,7 +54,8 @@ const ROUNDS: [Round; 8] = [
 /// Little, of which two may elect before what the third has asked for is over.
 const PROMISES_LITTLE: Duration = Duration::from_millis(100);
 
-/// From the moment that a disk hangs until a leader with a slow clock has stepped down for it, and its disk works again.
+/// From the moment that a disk hangs until a leader with a slow clock has stepped down for it, and its disk works
+/// again.
 const HANGS: Time = 1700 * MILLI;
 /// Before that, the one who is to campaign then falls asleep: for long enough to miss the leader when it wakes up.
 const SLEEPS: Time = 1080 * MILLI;

@@ -156,8 +156,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// Waits until the next operation is due. Its latency counts from what this gives: from when it was due if the client
-    /// was late for it, else from when the timer rang, which counts in whole milliseconds.
+    /// Waits until the next operation is due. Its latency counts from what this gives: from when it was due if the
+    /// client was late for it, else from when the timer rang, which counts in whole milliseconds.
     async fn next(&self) -> Instant {
         let Some(rate) = self.rate else { return Instant::now() };
         let number = self.issued.replace(self.issued.get() + 1);

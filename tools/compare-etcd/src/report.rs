@@ -1,5 +1,5 @@
-//! As loadgen's report, of the same shape, so that the two can be laid side by side. What came of it: latencies by kind,
-//! failures by code; each second and at the end, as text and as JSON.
+//! As loadgen's report, of the same shape, so that the two can be laid side by side. What came of it: latencies by
+//! kind, failures by code; each second and at the end, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Servers that are measured run as processes of their own, as nodes do: this program again, with another first argument.
-//! A child says where it listens, and ends when its standard input does: none outlives who started it.
+//! Servers that are measured run as processes of their own, as nodes do: this program again, with another first
+//! argument. A child says where it listens, and ends when its standard input does: none outlives who started it.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};

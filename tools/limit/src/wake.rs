@@ -1,5 +1,5 @@
-//! What it costs to wake a thread that sleeps, and to be woken by it: on the same core, and on another one. On a virtual
-//! machine whose idle cores halt this is the unit of everything else.
+//! What it costs to wake a thread that sleeps, and to be woken by it: on the same core, and on another one. On a
+//! virtual machine whose idle cores halt this is the unit of everything else.
 
 use std::io;
 use std::time::{Duration, Instant};

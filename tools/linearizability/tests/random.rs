@@ -88,8 +88,8 @@ fn draw(random: &mut Random, shape: Shape, number: usize) -> Operation {
     }
 }
 
-/// Draws what happens next, again and again: an operation is invoked, takes effect, or is answered; or its answer is lost,
-/// before or after it takes effect.
+/// Draws what happens next, again and again: an operation is invoked, takes effect, or is answered; or its answer is
+/// lost, before or after it takes effect.
 fn run(seed: u64, shape: Shape) -> History {
     let mut random = Random(seed);
     let (mut history, mut store, mut revision) = (History::new(), Store::new(), 0);

@@ -1,4 +1,5 @@
-//! The loop that drives a load, and what it took: for `loadgen`, and for whoever measures something else in the same way.
+//! The loop that drives a load, and what it took: for `loadgen`, and for whoever measures something else in the same
+//! way.
 
 pub mod driver;
 pub mod history;

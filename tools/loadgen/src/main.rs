@@ -98,7 +98,8 @@ struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = positive())]
     timeout_ms: u64,
 
-    /// Write the report as JSON to a file, or to standard output for -: an object a line for each second, then the whole
+    /// Write the report as JSON to a file, or to standard output for -: an object a line for each second, then the
+    /// whole
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
 

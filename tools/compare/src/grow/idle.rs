@@ -1,5 +1,5 @@
-//! Connections on which nothing more is said. A process of its own holds those to one node, so that neither the limit on
-//! open files of one process nor its load is what is measured.
+//! Connections on which nothing more is said. A process of its own holds those to one node, so that neither the limit
+//! on open files of one process nor its load is what is measured.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Checks recorded histories: `check-history FILE...`. Exit status: 0 all are linearizable, 1 one is not or could not be
-//! decided, 2 usage or a file that is no history.
+//! Checks recorded histories: `check-history FILE...`. Exit status: 0 all are linearizable, 1 one is not or could not
+//! be decided, 2 usage or a file that is no history.
 
 use std::fs::File;
 use std::io::BufReader;
