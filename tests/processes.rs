@@ -239,16 +239,21 @@ fn every_node_answers_reads_itself_and_shows_what_was_acknowledged_before() {
 #[test]
 fn requests_of_one_connection_keep_their_order_though_any_node_answers_the_reads() {
     let mut cluster = Processes::start(3);
-    let leader = cluster.leader();
-    let mut stream = TcpStream::connect(cluster.address(leader % 3 + 1)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut sent = String::new();
-    for round in 0..200 {
-        sent += &format!("PUT k {round}\nANY GET k\nGET k\nANY GET k\nANY LIST\n");
-    }
-    stream.write_all((sent + "QUIT\n").as_bytes()).unwrap();
-    let mut heard = String::new();
-    stream.read_to_string(&mut heard).unwrap();
+    let lines: String = (0..200)
+        .map(|round| format!("PUT k {round}\nANY GET k\nGET k\nANY GET k\nANY LIST\n"))
+        .chain(["QUIT\n".to_string()])
+        .collect();
+    let mut converse = || {
+        let leader = cluster.leader();
+        let mut stream = TcpStream::connect(cluster.address(leader % 3 + 1)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(lines.as_bytes()).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        heard
+    };
+    // A busy machine may elect another leader meanwhile.
+    let heard = (0..10).map(|_| converse()).find(|heard| !heard.contains("ERR ")).expect("a leader lasts for a second");
     let expected: String = (0..200).map(|round| format!("OK\n{round}\n{round}\n{round}\nk\nEND\n")).collect();
     assert_eq!(heard, expected);
 }
