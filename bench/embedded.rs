@@ -1,10 +1,10 @@
 //! Latency of a whole cluster in one process: write, read, mixed 80/20, and writes from 4 threads, without disk and
 //! with it.
 //!
-//! `cargo bench --bench embedded` prints one row for each; `-- --seconds N` sets how long each runs (default 5),
-//! `-- --rounds N` how often (default 3; the rows are interleaved, and the medians of the rounds are printed), `-- --only
-//! WORDS` which rows: those whose name, as it is printed, has the words in it; `-- --spin-us N` for how long threads look for
-//! the next event before they sleep, instead of what is measured.
+//! `cargo bench --bench embedded` prints one row for each; `-- --seconds N` sets how long each runs (default 5), `--
+//! --rounds N` how often (default 3; the rows are interleaved, and the medians of the rounds are printed), `-- --only
+//! WORDS` which rows: those whose name, as it is printed, has the words in it; `-- --spin-us N` for how long threads
+//! look for the next event before they sleep, instead of what is measured.
 
 use std::time::{Duration, Instant};
 

@@ -157,8 +157,8 @@ pub const LEASE_DRIFT_PERCENT: u32 = 10;
 pub const LEASE_PROMISE_PERCENT: u32 = 80;
 /// Rounds of heartbeats whose time of sending a leader remembers. Reached: an answer to an older one makes no lease.
 pub const LEASE_ROUNDS_MAX: usize = 32;
-/// How often a node asks its leader how far it must apply, a heartbeat interval apart, for the same reads. Reached: they
-/// are refused with `no_leader`.
+/// How often a node asks its leader how far it must apply, a heartbeat interval apart, for the same reads. Reached:
+/// they are refused with `no_leader`.
 pub const READ_QUESTION_ASKS_MAX: u32 = 64;
 /// Bytes of entries in flight to one follower. Reached: nothing more is sent to it until it acknowledges.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -204,13 +204,6 @@ impl Session {
         }
         match wire::parse_line(line) {
             Ok(LineCommand::Quit) => return Ok(Flow::Leave),
-            Ok(LineCommand::Any(read)) => {
-                let before = self.client.settings().read_by;
-                self.client.set_read_by(ReadBy::Any);
-                let written = self.run_command(Ok(*read), out);
-                self.client.set_read_by(before);
-                written?;
-            }
             command => self.run_command(command, out)?,
         }
         out.flush()?;
@@ -220,18 +213,33 @@ impl Session {
 
     fn run_command(&mut self, command: Result<LineCommand, api::Error>, out: &mut dyn Write) -> io::Result<()> {
         match command {
-            Ok(LineCommand::Empty | LineCommand::Quit | LineCommand::Any(_)) => Ok(()),
+            Ok(LineCommand::Empty | LineCommand::Quit) => Ok(()),
             Ok(LineCommand::Help) if self.format == Format::Json => writeln!(out, "{}", json!({ "help": HELP })),
             Ok(LineCommand::Help) => out.write_all(HELP.as_bytes()),
             Ok(LineCommand::Ping) => self.ping(out),
-            Ok(LineCommand::Request(Request::Status)) => self.status(out),
-            Ok(LineCommand::Request(request)) => match self.client.call(&request) {
-                Ok(outcome) => out.write_all(&output::outcome(outcome, self.format)),
-                Err(error) => self.fail(&error, out),
-            },
-            Ok(LineCommand::ListAll { prefix, after, limit }) => self.list(prefix, after, limit, out),
+            Ok(LineCommand::Request { request: Request::Status, .. }) => self.status(out),
+            Ok(LineCommand::Request { request, read_by }) => {
+                match self.reading_by(read_by, |repl| repl.client.call(&request)) {
+                    Ok(outcome) => out.write_all(&output::outcome(outcome, self.format)),
+                    Err(error) => self.fail(&error, out),
+                }
+            }
+            Ok(LineCommand::ListAll { prefix, after, limit, read_by }) => {
+                self.reading_by(read_by, |repl| repl.list(prefix, after, limit, out))
+            }
             Err(error) => self.fail(&Error::Refused(error), out),
         }
+    }
+
+    /// ANY holds for its own line. Without one it is as the settings have it, which may be the same.
+    fn reading_by<T>(&mut self, read_by: ReadBy, ask: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.client.settings().read_by;
+        if read_by == ReadBy::Any {
+            self.client.set_read_by(ReadBy::Any);
+        }
+        let answered = ask(self);
+        self.client.set_read_by(before);
+        answered
     }
 
     fn fail(&mut self, error: &Error, out: &mut dyn Write) -> io::Result<()> {

@@ -126,8 +126,8 @@ impl Repairer {
         Ok(())
     }
 
-    /// Less is needed of some damaged batches than before: what is kept may be all that they lack now. The answer is what is
-    /// durable again.
+    /// Less is needed of some damaged batches than before: what is kept may be all that they lack now. The answer is
+    /// what is durable again.
     pub fn mend_given_up(&mut self) -> io::Result<Vec<LogIndex>> {
         let mut repaired = Vec::new();
         for number in self.kept.keys().copied().collect::<Vec<_>>() {

@@ -22,8 +22,8 @@ pub(super) struct Replay {
     pub entries: VecDeque<Entry>,
     pub batches: u64,
     pub records: u64,
-    /// The log was cut before a missing entry, and goes on in the same term: the start of the process that wrote that last; 0 if
-    /// none did.
+    /// The log was cut before a missing entry, and goes on in the same term: the start of the process that wrote that
+    /// last; 0 if none did.
     pub cut_in: u32,
     /// Batches that are whole, and hold voids.
     voided: Vec<u64>,

@@ -69,8 +69,8 @@ impl Scrub {
         Scrub { disk, map, walk, bytes_done: 0, bytes_total }
     }
 
-    /// Reads about so many bytes, at least one batch. An error is one that was met when something was opened or written:
-    /// the process must end.
+    /// Reads about so many bytes, at least one batch. An error is one that was met when something was opened or
+    /// written: the process must end.
     pub fn step(&mut self, repairer: &mut Repairer, bytes: u64) -> io::Result<ScrubStep> {
         let until = self.bytes_done.saturating_add(bytes.max(1));
         let mut found = Found::default();

@@ -143,8 +143,8 @@ impl Claim {
         self.is_hurried.load(Ordering::Relaxed)
     }
 
-    /// The wal needs the segment now. A job that is under way is waited for: it is nearer to its end than another one would
-    /// be. If it gives the segment its name, or has done so, that is to be used.
+    /// The wal needs the segment now. A job that is under way is waited for: it is nearer to its end than another one
+    /// would be. If it gives the segment its name, or has done so, that is to be used.
     pub fn take_over(&self) -> TakenOver {
         let mut standing = self.standing.lock();
         self.hurry();

@@ -419,7 +419,8 @@ impl Wal {
         self.offset > self.active.bytes / 2
     }
 
-    /// The segment in use is soon full, and none is ready: what is written comes faster than a job that rests makes room.
+    /// The segment in use is soon full, and none is ready: what is written comes faster than a job that rests makes
+    /// room.
     fn is_pressed(&self) -> bool {
         self.ready.is_empty() && self.is_half_full()
     }

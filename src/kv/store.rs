@@ -1,7 +1,8 @@
 //! The store: an ordered map from key to its current record.
 //!
-//! Written by the consensus thread alone, read by others under the lock of `net::Served`. Keys and values are copied into memory of their exact size: a slice of a network
-//! buffer would keep the whole buffer alive for as long as one small value is stored.
+//! Written by the consensus thread alone, read by others under the lock of `net::Served`. Keys and values are copied
+//! into memory of their exact size: a slice of a network buffer would keep the whole buffer alive for as long as one
+//! small value is stored.
 
 use std::ops::Bound;
 

@@ -24,7 +24,7 @@ pub struct Connection {
     pub readable: bool,
     pub writable: bool,
     /// An event has told that the other side has ended, or the connection: no other event will.
-    pub is_ended: bool,
+    pub input_ended: bool,
     /// It is on the ready list, on the list of those touched in this turn, on the list of those that wait for
     /// memory or credit.
     pub is_ready: bool,
@@ -83,7 +83,7 @@ impl Connection {
             role,
             readable: true,
             writable: true,
-            is_ended: false,
+            input_ended: false,
             is_ready: false,
             is_touched: false,
             is_starved: false,
@@ -137,7 +137,7 @@ impl Connection {
         loop {
             match self.transport.read(chunk) {
                 Ok(length) => {
-                    self.readable = length == chunk.len() || length == 0 || self.is_ended;
+                    self.readable = length == chunk.len() || length == 0 || self.input_ended;
                     return Ok(Some(length));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -250,8 +250,8 @@ impl Net {
         }
     }
 
-    /// Where little is asked for, what comes next is worth waiting for awake: true if it has come. Where much is, it comes
-    /// while the thread sleeps, and is done at once then. Behind a mere deadline nothing is near.
+    /// Where little is asked for, what comes next is worth waiting for awake: true if it has come. Where much is, it
+    /// comes while the thread sleeps, and is done at once then. Behind a mere deadline nothing is near.
     fn spin(&mut self) -> io::Result<bool> {
         let is_light = self.admission.requests() <= SPIN_EVENTS_MAX
             && self.letters_taken <= SPIN_EVENTS_MAX
@@ -299,8 +299,9 @@ impl Net {
     /// An event of a connection that is gone, or of its slot's former owner, finds nothing here.
     fn note_event(&mut self, id: ConnectionId, event: &Event) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.is_ended |= event.is_read_closed() || event.is_error();
-        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        let has_ended = event.is_read_closed() || event.is_error();
+        connection.input_ended |= has_ended;
+        connection.readable |= event.is_readable() || has_ended;
         connection.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.make_ready(id);
     }

@@ -23,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use super::admission::Admission;
 use super::event::{reply_cost_bytes, request_cost_bytes};
 use super::{NetLimits, input};
-use crate::api::{Error, ErrorCode, IfNotLeading, Outcome, Reply, Request};
+use crate::api::{Error, ErrorCode, IfNotLeading, Outcome, ReadBy, Reply, Request};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::{NodeId, Step};
 use crate::guard::{Guard, removed};
@@ -68,18 +68,20 @@ pub struct Listing {
     left: Option<usize>,
     /// Its first page was dispatched: it counts as a read in flight until the last.
     in_flight: bool,
-    if_not_leading: IfNotLeading,
+    read_by: ReadBy,
 }
 
 impl Listing {
     /// `limit`: at most so many keys, all of them if there is none.
-    pub fn new(prefix: Bytes, after: Option<Bytes>, limit: Option<usize>, if_not_leading: IfNotLeading) -> Listing {
-        Listing { prefix, after, left: limit, in_flight: false, if_not_leading }
+    pub fn new(prefix: Bytes, after: Option<Bytes>, limit: Option<usize>, read_by: ReadBy) -> Listing {
+        Listing { prefix, after, left: limit, in_flight: false, read_by }
     }
 
-    fn next_page(&self, page_keys: usize) -> Request {
+    fn next_page(&self, page_keys: usize) -> (Request, IfNotLeading) {
         let limit = self.left.map_or(page_keys, |left| left.min(page_keys));
-        Request::List { prefix: self.prefix.clone(), after: self.after.clone(), limit, revision: None }
+        let request = Request::List { prefix: self.prefix.clone(), after: self.after.clone(), limit, revision: None };
+        let if_not_leading = self.read_by.if_not_leading(&request);
+        (request, if_not_leading)
     }
 }
 
@@ -196,7 +198,7 @@ impl Pipeline {
     }
 
     pub fn push_listing(&mut self, listing: Listing, admission: &mut Admission) {
-        let (first, if_not_leading) = (listing.next_page(self.limits.page_keys), listing.if_not_leading);
+        let (first, if_not_leading) = listing.next_page(self.limits.page_keys);
         self.push_request(Style::Listing(listing), first, if_not_leading, admission);
     }
 
@@ -326,7 +328,7 @@ impl Pipeline {
         let room = self.output.len() < self.limits.encoded_bytes_target;
         let Some(Slot { style: Style::Listing(listing), state }) = self.slots.front_mut() else { return };
         if room && matches!(state, State::NextPage) {
-            let (request, if_not_leading) = (listing.next_page(self.limits.page_keys), listing.if_not_leading);
+            let (request, if_not_leading) = listing.next_page(self.limits.page_keys);
             let cost_bytes = request_cost_bytes(&request);
             self.held_bytes += cost_bytes;
             *state = State::Dispatched { is_write: false, cost_bytes };

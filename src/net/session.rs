@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::admission::Admission;
 use super::pipeline::{Asked, Listing, Pipeline, Style};
 use super::{CloseReason, NetLimits, input};
-use crate::api::{Error, ErrorCode, IfNotLeading, Reply};
+use crate::api::{Error, ErrorCode, Reply};
 use crate::base::NodeId;
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINE_BYTES_MAX};
 use crate::guard::{Guard, removed};
@@ -326,22 +326,18 @@ impl Session {
     }
 
     fn on_line(&mut self, line: &[u8], admission: &mut Admission) {
-        let (command, if_not_leading) = match wire::parse_line(line) {
-            Ok(wire::LineCommand::Any(read)) => (Ok(*read), IfNotLeading::Read),
-            command => (command, IfNotLeading::Forward),
-        };
-        match command {
-            Ok(wire::LineCommand::Request(request)) => {
+        match wire::parse_line(line) {
+            Ok(wire::LineCommand::Request { request, read_by }) => {
+                let if_not_leading = read_by.if_not_leading(&request);
                 self.pipeline.push_request(Style::Line, request, if_not_leading, admission);
             }
-            Ok(wire::LineCommand::ListAll { prefix, after, limit }) => {
-                self.pipeline.push_listing(Listing::new(prefix, after, limit, if_not_leading), admission);
+            Ok(wire::LineCommand::ListAll { prefix, after, limit, read_by }) => {
+                self.pipeline.push_listing(Listing::new(prefix, after, limit, read_by), admission);
             }
             Ok(wire::LineCommand::Ping) => self.pipeline.push_text(Bytes::from_static(b"PONG\n")),
             Ok(wire::LineCommand::Help) => self.pipeline.push_text(wire::HELP.into()),
             Ok(wire::LineCommand::Quit) => self.end(CloseReason::Finished),
-            // ANY stands before a read alone.
-            Ok(wire::LineCommand::Empty | wire::LineCommand::Any(_)) => {}
+            Ok(wire::LineCommand::Empty) => {}
             Err(error) => self.pipeline.push_error(Style::Line, error),
         }
     }

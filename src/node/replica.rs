@@ -365,9 +365,9 @@ impl Replica {
         }
         let view = self.raft.view();
         // A state that is known to be wrong is not read.
-        let reads_here = !request.is_write() && self.raft.diverged().is_none();
+        let may_read = !request.is_write() && self.raft.diverged().is_none();
         let if_not_leading = match if_not_leading {
-            IfNotLeading::Read if !reads_here => IfNotLeading::Forward,
+            IfNotLeading::Read if !may_read => IfNotLeading::Forward,
             otherwise => otherwise,
         };
         match admit::judge(view.role, self.leader_in(&view), if_not_leading) {
@@ -514,9 +514,7 @@ impl Replica {
             }
             return;
         }
-        let (confirmed_by, deadline) = (ConfirmedBy::Majority, now + self.request_timeout);
-        let id = self.waiting.add_reads(PendingReads { reads, confirmed_by, deadline });
-        self.raft.step(now, Input::Read { id }, &mut self.out);
+        self.wait_for_reads(now, reads, ConfirmedBy::Majority);
     }
 
     /// Those that this node answers itself though it does not lead; it may lead by now.
@@ -525,9 +523,17 @@ impl Replica {
             return;
         }
         let reads = std::mem::take(&mut self.batch.reads_here);
-        let (confirmed_by, deadline) = (ConfirmedBy::Leader, now + self.request_timeout);
+        self.wait_for_reads(now, reads, ConfirmedBy::Leader);
+    }
+
+    fn wait_for_reads(&mut self, now: Moment, reads: Vec<(Waiter, Request)>, confirmed_by: ConfirmedBy) {
+        let deadline = now + self.request_timeout;
         let id = self.waiting.add_reads(PendingReads { reads, confirmed_by, deadline });
-        self.raft.step(now, Input::ReadHere { id }, &mut self.out);
+        let input = match confirmed_by {
+            ConfirmedBy::Majority => Input::Read { id },
+            ConfirmedBy::Leader => Input::ReadHere { id },
+        };
+        self.raft.step(now, input, &mut self.out);
     }
 
     /// Readers wait for one slice of it at most.
@@ -593,9 +599,10 @@ impl Replica {
         let is_wrong = self.raft.diverged().is_some();
         let store = self.served.store();
         for (waiter, request) in readable.into_iter().flat_map(|reads| reads.reads) {
-            let reply = match is_wrong {
-                true => reply::read_of_wrong_state(self.id, leader.clone()),
-                false => net::answer_read(store.view(), &request, leader.clone()),
+            let reply = if is_wrong {
+                reply::read_of_wrong_state(self.id, leader.clone())
+            } else {
+                net::answer_read(store.view(), &request, leader.clone())
             };
             reply::answer(waiter, reply, &mut effects.net);
         }

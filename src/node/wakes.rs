@@ -29,8 +29,9 @@ pub enum Choice {
     Measured {
         wake: Duration,
     },
-    /// The threads to measure with don't get to run: the machine is busy just now, and will not be so for ever. Who looks
-    /// for the next event gives way to whoever has something to do, so this is taken for a machine where it pays.
+    /// The threads to measure with don't get to run: the machine is busy just now, and will not be so for ever. Who
+    /// looks for the next event gives way to whoever has something to do, so this is taken for a machine where it
+    /// pays.
     Busy,
 }
 

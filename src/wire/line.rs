@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::quote::{Word, bad_arguments, read_value, take_word, write_key, write_value};
-use crate::api::{Error, ErrorCode, Latency, Outcome, Percentiles, Reply, Request, ScrubStatus, Status};
+use crate::api::{Error, ErrorCode, Latency, Outcome, Percentiles, ReadBy, Reply, Request, ScrubStatus, Status};
 use crate::base::{Operation, brief, counted};
 
 /// The answer to HELP.
@@ -34,16 +34,18 @@ END
 /// What one line asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineCommand {
-    /// Checked.
-    Request(Request),
+    /// Checked. `read_by`: said of a read alone, by ANY.
+    Request {
+        request: Request,
+        read_by: ReadBy,
+    },
     /// All keys, in pages that the node chooses; with a limit, at most that many. Checked.
     ListAll {
         prefix: Bytes,
         after: Option<Bytes>,
         limit: Option<usize>,
+        read_by: ReadBy,
     },
-    /// One of the two above, a read, that the node is to answer whether it leads or not.
-    Any(Box<LineCommand>),
     Ping,
     Help,
     Quit,
@@ -107,7 +109,12 @@ fn shown(word: &[u8]) -> String {
 }
 
 fn checked(request: Request) -> Result<LineCommand, Error> {
-    request.check().map(|()| LineCommand::Request(request))
+    request.check().map(|()| by_leader(request))
+}
+
+/// As it is without an ANY before it.
+fn by_leader(request: Request) -> LineCommand {
+    LineCommand::Request { request, read_by: ReadBy::Leader }
 }
 
 fn alone(verb: &str, rest: &[u8], command: LineCommand) -> Result<LineCommand, Error> {
@@ -121,9 +128,9 @@ fn parse_status(mut rest: &[u8]) -> Result<LineCommand, Error> {
     let behind = rest;
     match take_verb(&mut rest) {
         Some(what) if what.eq_ignore_ascii_case(b"LATENCY") => {
-            alone("STATUS LATENCY", rest, LineCommand::Request(Request::Latency))
+            alone("STATUS LATENCY", rest, by_leader(Request::Latency))
         }
-        _ => alone("STATUS", behind, LineCommand::Request(Request::Status)),
+        _ => alone("STATUS", behind, by_leader(Request::Status)),
     }
 }
 
@@ -174,7 +181,7 @@ fn parse_list(mut rest: &[u8]) -> Result<LineCommand, Error> {
     }
     let prefix = prefix.unwrap_or_default();
     Request::List { prefix: prefix.clone(), after: after.clone(), limit: 0, revision: None }.check()?;
-    Ok(LineCommand::ListAll { prefix, after, limit })
+    Ok(LineCommand::ListAll { prefix, after, limit, read_by: ReadBy::Leader })
 }
 
 /// It stands before the verb, where no key can.
@@ -184,7 +191,11 @@ fn parse_any(rest: &[u8]) -> Result<LineCommand, Error> {
     if !verb.eq_ignore_ascii_case(b"GET") && !verb.eq_ignore_ascii_case(b"LIST") {
         return Err(bad_arguments("ANY stands before a read: ANY GET key, or ANY LIST"));
     }
-    parse_line(rest).map(|read| LineCommand::Any(Box::new(read)))
+    let mut read = parse_line(rest)?;
+    if let LineCommand::Request { read_by, .. } | LineCommand::ListAll { read_by, .. } = &mut read {
+        *read_by = ReadBy::Any;
+    }
+    Ok(read)
 }
 
 fn parse_limit(word: Option<Word>) -> Result<usize, Error> {
@@ -317,11 +328,11 @@ mod tests {
 
     fn put(key: &'static [u8], value: &'static [u8]) -> LineCommand {
         let (key, value) = (Bytes::from_static(key), Bytes::from_static(value));
-        LineCommand::Request(Request::Write(Operation::Put { key, value }))
+        by_leader(Request::Write(Operation::Put { key, value }))
     }
 
     fn list(prefix: &'static str, after: Option<&'static str>, limit: Option<usize>) -> LineCommand {
-        LineCommand::ListAll { prefix: prefix.into(), after: after.map(Bytes::from), limit }
+        LineCommand::ListAll { prefix: prefix.into(), after: after.map(Bytes::from), limit, read_by: ReadBy::Leader }
     }
 
     fn code(line: &str) -> &'static str {
@@ -352,16 +363,17 @@ mod tests {
 
     #[test]
     fn verbs_are_known_in_any_case_and_take_what_they_take() {
-        let get = LineCommand::Request(Request::Get { key: "k".into(), revision: None });
-        let delete = LineCommand::Request(Request::Write(Operation::Delete { key: "a b".into() }));
+        let get = |key: &'static str| Request::Get { key: key.into(), revision: None };
+        let (prefix, after, limit) = ("u/".into(), None, Some(2));
+        let delete = by_leader(Request::Write(Operation::Delete { key: "a b".into() }));
         for (line, command) in [
-            ("gEt k", get.clone()),
+            ("gEt k", by_leader(get("k"))),
             ("DELETE \"a b\" ", delete),
-            ("status", LineCommand::Request(Request::Status)),
-            ("status  Latency ", LineCommand::Request(Request::Latency)),
-            ("any GET k", LineCommand::Any(Box::new(get))),
-            ("ANY list u/ LIMIT 2", LineCommand::Any(Box::new(list("u/", None, Some(2))))),
-            ("GET ANY", LineCommand::Request(Request::Get { key: "ANY".into(), revision: None })),
+            ("status", by_leader(Request::Status)),
+            ("status  Latency ", by_leader(Request::Latency)),
+            ("any GET k", LineCommand::Request { request: get("k"), read_by: ReadBy::Any }),
+            ("ANY list u/ LIMIT 2", LineCommand::ListAll { prefix, after, limit, read_by: ReadBy::Any }),
+            ("GET ANY", by_leader(get("ANY"))),
             ("LIST ANY", list("ANY", None, None)),
             ("PING ", LineCommand::Ping),
             (" help", LineCommand::Help),
@@ -446,10 +458,7 @@ mod tests {
         let line = format!("PUT {} {}", hex(KEY_BYTES_MAX), hex(VALUE_BYTES_MAX));
         assert!(line.len() <= LINE_BYTES_MAX);
         let (key, value) = (vec![0xff; KEY_BYTES_MAX].into(), vec![0xff; VALUE_BYTES_MAX].into());
-        assert_eq!(
-            parse_line(line.as_bytes()),
-            Ok(LineCommand::Request(Request::Write(Operation::Put { key, value })))
-        );
+        assert_eq!(parse_line(line.as_bytes()), Ok(by_leader(Request::Write(Operation::Put { key, value }))));
     }
 
     #[test]

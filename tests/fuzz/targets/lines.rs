@@ -1,7 +1,7 @@
 //! The line protocol.
 
 use bytes::{BufMut, BytesMut};
-use raftkv::api::{Reply, Request};
+use raftkv::api::{ReadBy, Reply, Request};
 use raftkv::base::Operation;
 use raftkv::wire::{self, LineCommand};
 
@@ -12,7 +12,7 @@ pub fn line(bytes: &[u8]) -> bool {
     wire::looks_like_http(line);
     match within_memory(line, || wire::parse_line(line)) {
         Ok(command) => {
-            if let LineCommand::Request(request) = &command {
+            if let LineCommand::Request { request, .. } = &command {
                 assert_eq!(request.check(), Ok(()), "what is passed on was checked");
             }
             if let Some(again) = written(&command) {
@@ -34,22 +34,26 @@ pub fn line(bytes: &[u8]) -> bool {
 /// As somebody would type it; `None` for what has no words.
 fn written(command: &LineCommand) -> Option<BytesMut> {
     let mut out = BytesMut::new();
+    let (LineCommand::Request { read_by, .. } | LineCommand::ListAll { read_by, .. }) = command else { return None };
+    if *read_by == ReadBy::Any {
+        out.put_slice(b"ANY ");
+    }
     match command {
-        LineCommand::Request(Request::Write(Operation::Put { key, value })) => {
+        LineCommand::Request { request: Request::Write(Operation::Put { key, value }), .. } => {
             out.put_slice(b"PUT ");
             wire::write_key(key, &mut out);
             out.put_u8(b' ');
             wire::write_value(value, &mut out);
         }
-        LineCommand::Request(Request::Write(Operation::Delete { key })) => {
+        LineCommand::Request { request: Request::Write(Operation::Delete { key }), .. } => {
             out.put_slice(b"DELETE ");
             wire::write_key(key, &mut out);
         }
-        LineCommand::Request(Request::Get { key, revision: None }) => {
+        LineCommand::Request { request: Request::Get { key, revision: None }, .. } => {
             out.put_slice(b"GET ");
             wire::write_key(key, &mut out);
         }
-        LineCommand::ListAll { prefix, after, limit } => {
+        LineCommand::ListAll { prefix, after, limit, .. } => {
             out.put_slice(b"LIST ");
             write_prefix(prefix, &mut out);
             if let Some(limit) = limit {
@@ -59,10 +63,6 @@ fn written(command: &LineCommand) -> Option<BytesMut> {
                 out.put_slice(b" AFTER ");
                 wire::write_key(after, &mut out);
             }
-        }
-        LineCommand::Any(read) => {
-            out.put_slice(b"ANY ");
-            out.put_slice(&written(read)?);
         }
         _ => return None,
     }
