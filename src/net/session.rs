@@ -82,7 +82,8 @@ impl Session {
         }
     }
 
-    /// The other side has ended its output: what it asked is still answered, and a last line needs no LF.
+    /// The other side has ended its output: what it asked is still answered, and a last line that
+    /// only reads needs no LF.
     pub fn on_end(&mut self) {
         self.input_ended = true;
     }
@@ -310,6 +311,11 @@ impl Session {
         } else if wire::looks_like_http(line) && !removed(Guard::HttpRuns) {
             // A web page can send these bytes to a port on loopback; what follows them is its own text.
             return Err(CloseReason::Http);
+        } else if found.is_none() && wire::parse_line(line).is_ok_and(|command| command.is_write()) {
+            // A client that died while it wrote: what it meant may have been longer.
+            let message = "the connection ended within this line, which may be a part of what was meant; nothing was done: \
+                           end a line with LF";
+            self.pipeline.push_error(Style::Line, Error::new(ErrorCode::BadArguments, message));
         } else {
             self.on_line(line, admission);
         }

@@ -235,6 +235,20 @@ fn after_the_end_of_input_everything_asked_is_answered_also_a_last_line_without_
     assert_eq!(talk.session.finished(), Some(CloseReason::Finished));
 }
 
+/// A client that died while it wrote looks the same as one that ended: `DELETE user12` cut short deletes another key.
+#[test]
+fn a_write_without_its_line_end_is_refused() {
+    for cut in ["PUT doc BBB", "delete user1", "PUT a \"b\"\r"] {
+        let mut talk = talk();
+        talk.says(&format!("GET a\n{cut}"));
+        talk.ends();
+        assert_eq!(talk.asks(), ["get a"], "{cut}");
+        talk.answer(0, value(&"1".into()));
+        assert!(talk.hears().starts_with("1\nERR bad_arguments the connection ended within this line"), "{cut}");
+        assert_eq!(talk.session.finished(), Some(CloseReason::Finished));
+    }
+}
+
 #[test]
 fn quit_answers_what_came_before_it_and_nothing_behind() {
     let mut talk = talk();

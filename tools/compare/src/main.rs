@@ -73,7 +73,7 @@ struct Common {
     /// Only loads, or things that grow, whose name contains one of these
     #[arg(long, value_name = "WORDS")]
     only: Vec<String>,
-    /// A further argument of each node of raftkv, such as --raftkv=--spin
+    /// A further argument of each node of raftkv, such as --raftkv=--spin-us=0
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     raftkv: Vec<String>,
     /// Where the data goes, which decides what disk is compared
