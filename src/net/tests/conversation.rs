@@ -240,7 +240,7 @@ fn after_the_end_of_input_everything_asked_is_answered_also_a_last_line_without_
 fn a_write_without_its_line_end_is_refused() {
     for cut in ["PUT doc BBB", "delete user1", "PUT a \"b\"\r"] {
         let mut talk = talk();
-        talk.says(&format!("GET a\n{cut}"));
+        talk.says(format!("GET a\n{cut}"));
         talk.ends();
         assert_eq!(talk.asks(), ["get a"], "{cut}");
         talk.answer(0, value(&"1".into()));
