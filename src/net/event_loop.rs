@@ -224,6 +224,8 @@ impl Net {
         self.inbox.turn_ends();
         self.close_overdue();
         self.finish_clients();
+        // What an answer has set free was delivered just now.
+        self.inbox.turn_ends();
         self.stopwatch.end_turn();
         self.maybe_end_jam();
         // Last, since what this turn freed is for them, and nothing else might end the sleep that follows.

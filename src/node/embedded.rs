@@ -567,4 +567,19 @@ mod tests {
         drop(client);
         assert!(cluster.routes.clients.read().answers.is_empty());
     }
+
+    /// It is woken where it sleeps, not where it slept first: else each answer would take the whole timeout.
+    #[test]
+    fn a_client_that_was_moved_to_another_thread_is_woken_there() {
+        let tuning = Tuning { spin: Some(Duration::ZERO), ..Tuning::default() };
+        let settings = EmbeddedSettings { nodes: 1, storage: Storage::Volatile, tuning, seed: 1 };
+        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
+        let mut client = cluster.client(leader);
+        client.put("k", "v").unwrap();
+        let (to_test, done) = crossbeam_channel::bounded(1);
+        client.timeout = Duration::from_secs(3600);
+        std::thread::spawn(move || to_test.send(client.put("k", "w").map(|_| ())));
+        assert_eq!(done.recv_timeout(Duration::from_secs(60)), Ok(Ok(())));
+    }
 }

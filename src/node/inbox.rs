@@ -5,10 +5,11 @@
 //! machine. Here a setting says for how long ([`crate::net::Spin`]); and a send costs a system call only if the thread
 //! sleeps ([`crate::net::Sleeper`]).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::{self, Thread};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use parking_lot::Mutex;
 
 use super::clock;
 use crate::base::Moment;
@@ -25,14 +26,14 @@ pub fn inbox<T>(spin: Spin) -> (Entrance<T>, Inbox<T>) {
 #[derive(Debug, Default)]
 struct Bell {
     sleeper: Sleeper,
-    /// Who sleeps; there before it does for the first time.
-    thread: OnceLock<Thread>,
+    /// Who sleeps, or slept last: a client of an embedded cluster may move to another thread.
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Bell {
     fn ring_if_asleep(&self) {
         if self.sleeper.must_wake()
-            && let Some(thread) = self.thread.get()
+            && let Some(thread) = &*self.thread.lock()
         {
             thread.unpark();
         }
@@ -111,7 +112,7 @@ impl<T> Inbox<T> {
                 self.spins = false;
                 return Ok(None);
             }
-            self.bell.thread.get_or_init(thread::current);
+            *self.bell.thread.lock() = Some(thread::current());
             let mut seen = None;
             let may_sleep = self.bell.sleeper.may_sleep(|| {
                 seen = self.look();

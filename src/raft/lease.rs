@@ -137,7 +137,8 @@ impl Raft {
     pub fn lease_until(&self, known: LogIndex) -> Option<Moment> {
         let State::Leader(leading) = &self.state else { return None };
         self.config.lease?;
-        let is_current = known >= leading.first_index || removed(Guard::LeaseBeforeNoop);
+        // What others are told to be committed must not be ahead of what is read here.
+        let is_current = known >= leading.first_index.max(self.commit) || removed(Guard::LeaseBeforeNoop);
         let is_sound = !self.repair.is_suspect() && self.agreement.diverged().is_none();
         if !is_current || !(is_sound || removed(Guard::LeaseWhileSuspect)) {
             return None;

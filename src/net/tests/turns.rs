@@ -214,3 +214,43 @@ fn what_a_peer_sent_is_read_before_clients_who_are_read_in_turns() {
     }
     assert_eq!(requests, CLIENTS, "each client was read once");
 }
+
+/// Else consensus would sleep on with an event in its inbox: what waited for an answer is handed on when that is written.
+#[test]
+fn what_an_answer_sets_free_is_followed_by_the_end_of_a_turn() {
+    enum Heard {
+        Event(FromNet),
+        TurnEnds,
+    }
+    struct Ear(crossbeam_channel::Sender<Heard>);
+    impl Deliver for Ear {
+        fn deliver(&mut self, event: FromNet) {
+            drop(self.0.send(Heard::Event(event)));
+        }
+        fn turn_ends(&mut self) {
+            drop(self.0.send(Heard::TurnEnds));
+        }
+    }
+    let (to_test, from_net) = unbounded();
+    let config = config(1, listener(), &[], NetLimits::default());
+    let address = config.listener.local_addr().unwrap();
+    let (mut net, mailbox) = Net::new(config, Box::new(Ear(to_test)), PeerCredit::default()).unwrap();
+    let mut client = Client::connect(address);
+    client.write("PUT a 1\nGET a\n");
+    let put = loop {
+        net.turn().unwrap();
+        let asked = from_net.try_iter().find_map(|heard| match heard {
+            Heard::Event(FromNet::Request { origin, .. }) => Some(origin),
+            _ => None,
+        });
+        if let Some(origin) = asked {
+            break origin;
+        }
+    };
+    mailbox.send(&mut vec![NetEvent::Reply { origin: put, ready: Moment::ZERO, reply: put_done() }]);
+    net.turn().unwrap();
+    let heard: Vec<Heard> = from_net.try_iter().collect();
+    let get = heard.iter().position(|heard| matches!(heard, Heard::Event(FromNet::Request { .. })));
+    assert!(get.is_some(), "the GET was not handed on");
+    assert!(heard[get.unwrap()..].iter().any(|heard| matches!(heard, Heard::TurnEnds)));
+}
