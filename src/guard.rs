@@ -102,6 +102,8 @@ guards! {
 
     /// 21. A lease begins before the first entry of the own term is applied.
     LeaseBeforeNoop,
+    /// 21. A lease holds though something that is committed is not applied yet.
+    LeaseBehindCommit,
     /// 23. A lease runs from when a promise was received, not from when it was asked for.
     LeaseFromReceipt,
     /// 23. Clocks are taken to run at one rate.

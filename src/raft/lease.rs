@@ -22,7 +22,8 @@
 //!
 //! **The leader** holds a lease for as long as the quorum function says that a majority has promised; itself it counts
 //! as promised, since it votes for nobody while it leads. It has none before the first entry of its term is applied,
-//! while its disk has lost something, or once its state differs. There is none for the rest of a term in which
+//! nor while more is committed than a turn could apply: a follower that has learnt of that may have answered by it.
+//! Nor while its disk has lost something, or once its state differs. There is none for the rest of a term in which
 //! leadership is to be handed over: this version can't do that, and whoever adds it adds that here.
 //!
 //! What no node can see: a clock that stops with everything that could tell, as a virtual machine's that is frozen and
@@ -137,8 +138,8 @@ impl Raft {
     pub fn lease_until(&self, known: LogIndex) -> Option<Moment> {
         let State::Leader(leading) = &self.state else { return None };
         self.config.lease?;
-        // What others are told to be committed must not be ahead of what is read here.
-        let is_current = known >= leading.first_index.max(self.commit) || removed(Guard::LeaseBeforeNoop);
+        let knows_earlier = known >= leading.first_index || removed(Guard::LeaseBeforeNoop);
+        let is_current = knows_earlier && (known >= self.commit || removed(Guard::LeaseBehindCommit));
         let is_sound = !self.repair.is_suspect() && self.agreement.diverged().is_none();
         if !is_current || !(is_sound || removed(Guard::LeaseWhileSuspect)) {
             return None;
