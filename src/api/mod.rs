@@ -9,4 +9,6 @@ mod request;
 
 pub use error::{Applied, Error, ErrorCode};
 pub use latency::{Latency, Percentiles, StageLatency};
-pub use request::{Found, IfNotLeading, Leader, Outcome, PeerStatus, ReadBy, Reply, Request, ScrubStatus, Status};
+pub use request::{
+    Found, IfNotLeading, Leader, Outcome, PeerStatus, ReadBy, Reply, Request, ScrubStatus, Status, check_key,
+};

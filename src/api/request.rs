@@ -51,14 +51,15 @@ impl Request {
     }
 }
 
-fn check_key(key: &Bytes) -> Result<(), Error> {
+/// Of a key that is to be written, read or deleted.
+pub fn check_key(key: &[u8]) -> Result<(), Error> {
     if key.is_empty() {
         return Err(Error::new(ErrorCode::BadArguments, "the key is empty; a key has at least one byte"));
     }
     check_length("key", key)
 }
 
-fn check_length(what: &str, key: &Bytes) -> Result<(), Error> {
+fn check_length(what: &str, key: &[u8]) -> Result<(), Error> {
     if key.len() > KEY_BYTES_MAX {
         let length = key.len();
         let message = format!("the {what} has {length} bytes, the limit is {KEY_BYTES_MAX}; use a shorter one");

@@ -380,11 +380,16 @@ impl Wal {
     /// What to do in the background so that the next rollovers need not wait; `None` while enough are ready or one is
     /// on its way.
     pub fn wants_segment(&mut self) -> Option<SegmentJob> {
+        let job = self.next_job();
         if self.is_pressed()
             && let Some(claim) = &self.claim
         {
             claim.hurry();
         }
+        job
+    }
+
+    fn next_job(&mut self) -> Option<SegmentJob> {
         let on_its_way = self.claim.as_ref().is_some_and(|claim| !claim.is_void());
         // While something waits, one more shows that there is room again; `fitting` then makes all that it takes.
         let enough = self.ready.len() >= SEGMENTS_READY && !(self.is_waiting && self.is_short());
@@ -392,9 +397,6 @@ impl Wal {
             return None;
         }
         let claim = Arc::new(Claim::after(self.claim.take().as_deref()));
-        if self.is_pressed() {
-            claim.hurry();
-        }
         self.claim = Some(claim.clone());
         Some(SegmentJob { sequence: self.last_sequence() + 1, bytes: self.settings.segment_bytes, claim })
     }

@@ -82,8 +82,8 @@ impl Session {
         }
     }
 
-    /// The other side has ended its output: what it asked is still answered, and a last line that
-    /// only reads needs no LF.
+    /// The other side has ended its output: what it asked is still answered, and a last line that only reads
+    /// needs no LF.
     pub fn on_end(&mut self) {
         self.input_ended = true;
     }
@@ -311,13 +311,8 @@ impl Session {
         } else if wire::looks_like_http(line) && !removed(Guard::HttpRuns) {
             // A web page can send these bytes to a port on loopback; what follows them is its own text.
             return Err(CloseReason::Http);
-        } else if found.is_none() && wire::parse_line(line).is_ok_and(|command| command.is_write()) {
-            // A client that died while it wrote: what it meant may have been longer.
-            let message = "the connection ended within this line, which may be a part of what was meant; nothing was done: \
-                           end a line with LF";
-            self.pipeline.push_error(Style::Line, Error::new(ErrorCode::BadArguments, message));
         } else {
-            self.on_line(line, admission);
+            self.on_line(line, found.is_some(), admission);
         }
         Ok(true)
     }
@@ -331,8 +326,14 @@ impl Session {
         self.end(CloseReason::LineTooLong);
     }
 
-    fn on_line(&mut self, line: &[u8], admission: &mut Admission) {
+    /// `is_whole`: its end has come. Else the client may have died while it wrote, and have meant more.
+    fn on_line(&mut self, line: &[u8], is_whole: bool, admission: &mut Admission) {
         match wire::parse_line(line) {
+            Ok(wire::LineCommand::Request { request, .. }) if request.is_write() && !is_whole => {
+                let message = "the connection ended within this line, which may be a part of what was meant; nothing was \
+                               done: end a line with LF";
+                self.pipeline.push_error(Style::Line, Error::new(ErrorCode::BadArguments, message));
+            }
             Ok(wire::LineCommand::Request { request, read_by }) => {
                 let if_not_leading = read_by.if_not_leading(&request);
                 self.pipeline.push_request(Style::Line, request, if_not_leading, admission);

@@ -79,9 +79,10 @@ impl Consensus {
         }
     }
 
-    /// There is no wal behind it: what would be made durable is as durable at once as it will ever be.
-    pub fn that_keeps_nothing(self) -> Consensus {
-        Consensus { keeps_nothing: true, ..self }
+    /// If it keeps nothing, there is no wal behind it: what would be made durable is as durable at once as it will ever
+    /// be.
+    pub fn keeping_nothing(self, keeps_nothing: bool) -> Consensus {
+        Consensus { keeps_nothing, ..self }
     }
 
     /// The stages of requests are measured.

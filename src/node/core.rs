@@ -136,17 +136,11 @@ impl OpenedCore {
             on_role_change,
         };
         let replica = Replica::new(config, recovered, now).in_cluster(parts.data_dir.cluster_id());
-        let consensus = Consensus::new(replica, peer_credit, tick, now).measured(parts.stages.clone());
+        let consensus = Consensus::new(replica, peer_credit, tick, now).keeping_nothing(parts.keeps_nothing);
         let consensus = ConsensusLoop {
-            consensus: if parts.keeps_nothing { consensus.that_keeps_nothing() } else { consensus },
+            consensus: consensus.measured(parts.stages.clone()),
             inbox: receiver,
             exits: exits(parts.on_role_change),
-            ender: ender.clone(),
-        };
-        let wal = WalLoop {
-            work: WalWork::new(wal).measured(parts.stages.clone()),
-            inbox: wal_inbox,
-            exits: exits(Box::new(|| {})),
             ender: ender.clone(),
         };
         let background = BackgroundLoop {
@@ -160,6 +154,12 @@ impl OpenedCore {
             spawn(format!("consensus-{id}"), ender.clone(), move || consensus.run())?,
         ];
         if !parts.keeps_nothing {
+            let wal = WalLoop {
+                work: WalWork::new(wal).measured(parts.stages.clone()),
+                inbox: wal_inbox,
+                exits: exits(Box::new(|| {})),
+                ender: ender.clone(),
+            };
             threads.push(spawn(format!("wal-{id}"), ender.clone(), move || wal.run())?);
         }
         Ok(Core { inbox, to_wal, to_background, ender, ended, threads, stages: parts.stages })

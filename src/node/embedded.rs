@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::api::{Error, ErrorCode, Found, IfNotLeading, Latency, Outcome, ReadBy, Reply, Request, Status};
+use crate::api::{self, Error, ErrorCode, Found, IfNotLeading, Latency, Outcome, ReadBy, Reply, Request, Status};
 use crate::base::limits::SEGMENT_BYTES_MIN;
 use crate::base::{ClusterId, InstanceId, Member, Members, Moment, NodeId, Operation, Random, Revision};
 use crate::disk::{DataDir, Disk, MemoryDisk, OpenError, Wanted};
@@ -391,9 +391,9 @@ impl EmbeddedClient {
 
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Found>, Error> {
         let key = key.as_ref();
-        let read = self.served().and_then(|served| served.value(key, clock::now));
-        if let Some(Some(found)) = read {
-            return Ok(Some(found));
+        api::check_key(key)?;
+        if let Some(found) = self.served().and_then(|served| served.value(key, clock::now)) {
+            return Ok(found);
         }
         match self.ask(Request::Get { key: Bytes::copy_from_slice(key), revision: None }, true)? {
             Outcome::Value { found, .. } => Ok(found),
@@ -484,12 +484,18 @@ fn unexpected(outcome: &Outcome) -> Error {
 mod tests {
     use super::*;
 
+    fn started(nodes: u32, storage: Storage, tuning: Tuning) -> EmbeddedCluster {
+        EmbeddedCluster::start(EmbeddedSettings { nodes, storage, tuning, seed: 1 }).unwrap()
+    }
+
+    fn disks(nodes: u32) -> Storage {
+        let disks: Vec<MemoryDisk> = (0..nodes).map(|_| MemoryDisk::new()).collect();
+        Storage::Disks(Arc::new(move |id| disks[id.get() as usize - 1].attach()))
+    }
+
     #[test]
     fn a_client_of_the_leader_reads_on_its_own_thread() {
-        let disks: Vec<MemoryDisk> = (0..3).map(|_| MemoryDisk::new()).collect();
-        let storage = Storage::Disks(Arc::new(move |id| disks[id.get() as usize - 1].attach()));
-        let settings = EmbeddedSettings { nodes: 3, storage, tuning: Tuning::default(), seed: 1 };
-        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let cluster = started(3, disks(3), Tuning::default());
         let deadline = Instant::now() + Duration::from_secs(60);
         let read = Request::Get { key: "k".into(), revision: None };
         loop {
@@ -511,8 +517,7 @@ mod tests {
     /// It may have promised and acknowledged what it does not know any more.
     #[test]
     fn a_volatile_node_that_was_killed_counts_in_no_majority_any_more() {
-        let settings = EmbeddedSettings { nodes: 3, storage: Storage::Volatile, tuning: Tuning::default(), seed: 1 };
-        let mut cluster = EmbeddedCluster::start(settings).unwrap();
+        let mut cluster = started(3, Storage::Volatile, Tuning::default());
         let minute = Duration::from_secs(60);
         let leader = cluster.wait_for_leader(minute).unwrap();
         cluster.client(leader).put("k", "v").unwrap();
@@ -526,9 +531,11 @@ mod tests {
             let status = cluster.status(leader, minute).unwrap();
             status.peers.iter().filter(|peer| peer.counted).map(|peer| peer.id).collect::<Vec<_>>()
         };
+        let deadline = Instant::now() + minute;
         let mut counted = counts(&cluster);
         while counted.contains(&follower) {
             // It has not answered this leader yet.
+            assert!(Instant::now() < deadline, "it counts still");
             client.put("k", "w").unwrap();
             counted = counts(&cluster);
         }
@@ -537,10 +544,7 @@ mod tests {
 
     #[test]
     fn a_client_of_any_node_reads_what_it_wrote_through_it() {
-        let disks: Vec<MemoryDisk> = (0..3).map(|_| MemoryDisk::new()).collect();
-        let storage = Storage::Disks(Arc::new(move |id| disks[id.get() as usize - 1].attach()));
-        let settings = EmbeddedSettings { nodes: 3, storage, tuning: Tuning::default(), seed: 1 };
-        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let cluster = started(3, disks(3), Tuning::default());
         cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
         for id in cluster.ids() {
             let mut client = cluster.client(id);
@@ -555,10 +559,7 @@ mod tests {
 
     #[test]
     fn a_client_that_is_gone_leaves_nothing_behind() {
-        let disk = MemoryDisk::new();
-        let storage = Storage::Disks(Arc::new(move |_| disk.attach()));
-        let settings = EmbeddedSettings { nodes: 1, storage, tuning: Tuning::default(), seed: 1 };
-        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let cluster = started(1, disks(1), Tuning::default());
         let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
         let mut client = cluster.client(leader);
         client.put("k", "v").unwrap();
@@ -572,8 +573,7 @@ mod tests {
     #[test]
     fn a_client_that_was_moved_to_another_thread_is_woken_there() {
         let tuning = Tuning { spin: Some(Duration::ZERO), ..Tuning::default() };
-        let settings = EmbeddedSettings { nodes: 1, storage: Storage::Volatile, tuning, seed: 1 };
-        let cluster = EmbeddedCluster::start(settings).unwrap();
+        let cluster = started(1, Storage::Volatile, tuning);
         let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
         let mut client = cluster.client(leader);
         client.put("k", "v").unwrap();

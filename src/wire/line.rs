@@ -53,12 +53,6 @@ pub enum LineCommand {
     Empty,
 }
 
-impl LineCommand {
-    pub fn is_write(&self) -> bool {
-        matches!(self, LineCommand::Request { request, .. } if request.is_write())
-    }
-}
-
 /// Whether a web browser is at the other end; its connection is closed, so that no page runs commands on a node
 /// that listens on loopback. `line` is without its LF or CRLF.
 pub fn looks_like_http(line: &[u8]) -> bool {
