@@ -576,10 +576,10 @@ mod tests {
         let cluster = started(1, Storage::Volatile, tuning);
         let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
         let mut client = cluster.client(leader);
-        client.put("k", "v").unwrap();
+        assert_eq!(client.receive(Duration::from_millis(1)), None, "nothing was asked: it sleeps here");
         let (to_test, done) = crossbeam_channel::bounded(1);
         client.timeout = Duration::from_secs(3600);
-        std::thread::spawn(move || to_test.send(client.put("k", "w").map(|_| ())));
+        std::thread::spawn(move || to_test.send((0..100).try_for_each(|_| client.put("k", "v").map(drop))));
         assert_eq!(done.recv_timeout(Duration::from_secs(60)), Ok(Ok(())));
     }
 }
