@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::{Cluster, Settings, describe, describe_health, describe_log};
+use cluster::{Cluster, ELECTION_TIMEOUT_MAX, Settings, describe, describe_health, describe_log};
 use goldenscript::{ArgumentConsumer, Command, Context};
 use raftkv::base::limits::LEASE_DRIFT_PERCENT;
 use raftkv::base::{HardState, LogIndex, NodeId, Space, Term};
@@ -161,18 +161,19 @@ impl Script {
         let cluster = &mut self.cluster;
         match name {
             // campaign NODE: its election timeout passes, nobody else's
-            "campaign" => {
-                cluster.pass(Duration::from_millis(300));
-                nodes(args)?.into_iter().for_each(|node| cluster.tick(node));
-            }
+            "campaign" => cluster.pass_awake(&nodes(args)?, ELECTION_TIMEOUT_MAX),
             // lead NODE: it campaigns, and everything is done that follows
             "lead" => {
-                cluster.pass(Duration::from_millis(300));
-                nodes(args)?.into_iter().for_each(|node| cluster.tick(node));
+                cluster.pass_awake(&nodes(args)?, ELECTION_TIMEOUT_MAX);
                 cluster.settle(&self.hung);
             }
-            // tick NODE ... [ms=N]: time passes first
+            // tick NODE ... [ms=N]: time passes first, in which they are told of it as often as they ask to be
             "tick" => {
+                let time = Duration::from_millis(number(args, "ms", 0));
+                cluster.pass_awake(&nodes(args)?, time);
+            }
+            // oversleep NODE ... ms=N: time passes in which they stand still, and they are told at its end
+            "oversleep" => {
                 cluster.pass(Duration::from_millis(number(args, "ms", 0)));
                 nodes(args)?.into_iter().for_each(|node| cluster.tick(node));
             }
@@ -416,6 +417,7 @@ scripts! {
     election_prevote_terms
     election_seven
     election_stale_log
+    election_stood_still
     election_tie
     election_vote_refused
     formation

@@ -132,9 +132,12 @@ impl Rig {
 
     /// It is elected in term 2 by `voters`, each suspect or not. The effects of the last vote.
     pub fn win<const N: usize>(&mut self, voters: [(u32, bool); N]) -> Effects {
-        // What it may have promised before its start has run out, and its patience too.
-        self.now = self.now + PROMISE_MAX + Duration::from_millis(400);
-        self.turn(ReplicaEvent::Tick);
+        // What it may have promised before its start has run out, and its patience too. The second tick is not late: it
+        // has read everything that came.
+        for time in [PROMISE_MAX + Duration::from_millis(400), Duration::from_millis(25)] {
+            self.now = self.now + time;
+            self.turn(ReplicaEvent::Tick);
+        }
         let (granted, log_is_empty) = (true, false);
         for (voter, suspect) in voters {
             self.receive(voter, 1, Body::PreVoteReply { proposed: Term(2), granted, log_is_empty, suspect });

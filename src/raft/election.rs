@@ -73,6 +73,7 @@ impl Raft {
     pub(super) fn reset_election_deadline(&mut self, now: Moment) {
         let timeout = self.random.between(self.config.election_timeout_min, self.config.election_timeout_max);
         self.election_deadline = now + timeout;
+        self.has_caught_up = false;
     }
 
     /// Goes on as a follower: of `leader`, or of nobody known.
@@ -98,9 +99,15 @@ impl Raft {
         self.announce(why, out);
     }
 
-    /// Campaigns when the election timeout has passed without a leader or a result.
-    pub(super) fn maybe_campaign(&mut self, now: Moment, out: &mut Outputs) {
+    /// Campaigns when the election timeout has passed without a leader or a result. A node that stood still then
+    /// (it is given less processor than it asks for, or was stopped) accuses nobody before it has had the time to read
+    /// what it was sent meanwhile.
+    pub(super) fn maybe_campaign(&mut self, now: Moment, stood_still: bool, out: &mut Outputs) {
         if now < self.election_deadline || self.has_promised(now) {
+            return;
+        }
+        if stood_still && !std::mem::replace(&mut self.has_caught_up, true) {
+            self.election_deadline = now + self.config.heartbeat / 2;
             return;
         }
         if matches!(self.state, State::Candidate(_)) && !self.durability.covers(LogIndex::ZERO, self.hard_state) {

@@ -28,7 +28,8 @@
 //! 5. Lost or repeated messages are allowed; `LinkDown` after a loss makes recovery quick, but is not needed.
 //! 6. `now` never goes back. It is sampled after an input has been taken from where it was, and before what comes of it
 //!    leaves: promises and leases count from it (`lease`). `Tick` comes at least every `Config::heartbeat / 2` or so;
-//!    nothing is timed otherwise. While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded
+//!    nothing is timed otherwise. One that is late by more than that says that the node stood still, and has not read
+//!    what came meanwhile. While [`super::Raft::has_undelivered`], it comes at once: a step hands out a bounded
 //!    number of bytes.
 //! 7. `Damaged` comes once the mark of a suspect directory is durable; only `cleared` removes that. `Space` comes with
 //!    each change of the room that the disk has.

@@ -114,6 +114,9 @@ pub struct Raft {
     /// How far the current term's leader has shown this log to be equal to its own.
     verified: LogIndex,
     election_deadline: Moment,
+    ticked_at: Moment,
+    /// It stood still past the deadline, and has been given the time to read what came meanwhile.
+    has_caught_up: bool,
     /// Until then it helps nobody to lead: see `lease`.
     promised_until: Moment,
     commit: LogIndex,
@@ -176,6 +179,8 @@ impl Raft {
             leader_heard_at: now,
             verified: LogIndex::ZERO,
             election_deadline: now,
+            ticked_at: now,
+            has_caught_up: false,
             promised_until: Moment::ZERO,
             commit: LogIndex::ZERO,
             delivery: Delivery::default(),
@@ -266,12 +271,14 @@ impl Raft {
     }
 
     fn on_tick(&mut self, now: Moment, out: &mut Outputs) {
+        let stood_still = now.since(self.ticked_at) > self.config.heartbeat;
+        self.ticked_at = now;
         self.delivery.retry_failed();
         self.maybe_ask_for_repair(now, out);
         self.maybe_ask_again(now, out);
         match self.state {
             State::Leader(_) => self.on_leader_tick(now, out),
-            _ => self.maybe_campaign(now, out),
+            _ => self.maybe_campaign(now, stood_still, out),
         }
     }
 

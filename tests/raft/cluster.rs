@@ -22,6 +22,9 @@ use raftkv::raft::{
     Persist, Raft, ReadId, Recovered, StateDigest,
 };
 
+pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(300);
+pub const HEARTBEAT: Duration = Duration::from_millis(50);
+
 #[derive(Clone)]
 pub struct Settings {
     pub append_bytes_max: usize,
@@ -208,8 +211,8 @@ impl Cluster {
             instance: state.instance,
             bootstrap,
             election_timeout_min: Duration::from_millis(150),
-            election_timeout_max: Duration::from_millis(300),
-            heartbeat: Duration::from_millis(50),
+            election_timeout_max: ELECTION_TIMEOUT_MAX,
+            heartbeat: HEARTBEAT,
             lease: state.own_lease.unwrap_or(settings.lease),
             promise_max: if settings.lease.is_some() { PROMISE_MAX } else { Duration::ZERO },
             persist_stall: Duration::from_secs(2),
@@ -347,6 +350,19 @@ impl Cluster {
 
     pub fn tick(&mut self, node: NodeId) {
         self.step(node, Input::Tick);
+    }
+
+    /// Time passes, and at its end `nodes` are told, and before as often as they must be: they did not stand still.
+    pub fn pass_awake(&mut self, nodes: &[NodeId], time: Duration) {
+        let last = time.min(HEARTBEAT / 2);
+        if time > HEARTBEAT {
+            self.pass(time - last);
+            nodes.iter().for_each(|node| self.tick(*node));
+            self.pass(last);
+        } else {
+            self.pass(time);
+        }
+        nodes.iter().for_each(|node| self.tick(*node));
     }
 
     pub fn propose(&mut self, node: NodeId, data: &str) {

@@ -5,12 +5,11 @@ use raftkv::base::limits::{REFILL_ENTRIES_MAX, REFILL_WAITING_MAX};
 use raftkv::base::{Entry, EntryKind, InstanceId, LogIndex, NodeId, Random, Role, Space, Term};
 use raftkv::raft::{Absence, Barrier, Body, Check, EntryId, Input, Message, StateDigest};
 
-use crate::cluster::{Cluster, Settings, id};
+use crate::cluster::{Cluster, ELECTION_TIMEOUT_MAX, Settings, id};
 
 fn formed(size: u32) -> Cluster {
     let mut cluster = Cluster::new(size, Settings::default());
-    cluster.now = cluster.now + std::time::Duration::from_millis(300);
-    cluster.tick(id(1));
+    cluster.pass_awake(&[id(1)], ELECTION_TIMEOUT_MAX);
     cluster.settle(&Default::default());
     assert_eq!(cluster.leaders(), [id(1)]);
     cluster
@@ -264,8 +263,7 @@ fn noise(random: &mut Random) -> Message {
 fn who_asked_for_what_could_not_be_read_is_not_waited_for() {
     let settings = Settings { log_memory_bytes_max: 0, ..Settings::default() };
     let mut cluster = Cluster::new(3, settings);
-    cluster.now = cluster.now + std::time::Duration::from_millis(300);
-    cluster.tick(id(1));
+    cluster.pass_awake(&[id(1)], ELECTION_TIMEOUT_MAX);
     cluster.settle(&Default::default());
     let last = 2 * REFILL_WAITING_MAX as u64;
     while state(&cluster, id(1)).1.0 < last {
