@@ -20,7 +20,7 @@ const KEYS: u64 = 10_000;
 const KEY_BYTES: usize = 15;
 const VALUE_BYTES: usize = 128;
 
-/// As the program has it.
+/// As the program has it, and as little of huge pages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -46,6 +46,7 @@ struct Figures {
 }
 
 fn main() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let seconds = option("--seconds").unwrap_or(5);
     let rounds = option("--rounds").unwrap_or(3);
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
