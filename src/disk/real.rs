@@ -2,14 +2,22 @@
 //!
 //! Syncing is `File::sync_data`: fdatasync on Linux, F_FULLFSYNC on macOS (the standard library asks for the full
 //! flush there, since a plain fsync leaves data in the drive's cache).
+//!
+//! What goes around the page cache on Linux (`O_DIRECT`) is on its way to the device when the write returns; an fsync
+//! has a flush left to do, and no pages to look for. Reads of the same file see it: the system drops the pages that it
+//! replaces.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use super::disk::{Disk, DiskFile, file_error};
+use super::sector::BLOCK_BYTES;
 
 /// An existing directory. [`super::DataDir`] makes and locks it.
 pub struct RealDisk {
@@ -30,11 +38,11 @@ impl RealDisk {
         if name.is_empty() { self.root.clone() } else { self.root.join(name) }
     }
 
-    fn open_with(&self, doing: &'static str, name: &str, options: &mut OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+    fn open_with(&self, doing: &'static str, name: &str, options: &mut OpenOptions) -> io::Result<RealFile> {
         let path = self.path(name);
         let file =
             options.read(true).write(true).mode(0o600).open(&path).map_err(|error| shown(doing, &path, error))?;
-        Ok(Arc::new(RealFile { file, path }))
+        Ok(RealFile { file, path, direct: OnceLock::new(), aligned: Mutex::default() })
     }
 }
 
@@ -51,11 +59,11 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.open_with("open", name, &mut OpenOptions::new())
+        Ok(Arc::new(self.open_with("open", name, &mut OpenOptions::new())?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.open_with("create", name, OpenOptions::new().create(true).truncate(true))
+        Ok(Arc::new(self.open_with("create", name, OpenOptions::new().create(true).truncate(true))?))
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
@@ -106,6 +114,52 @@ impl Disk for RealDisk {
 struct RealFile {
     file: File,
     path: PathBuf,
+    /// The same file, written to around the page cache; `None`: the system does not let it.
+    direct: OnceLock<Option<File>>,
+    /// Where the system wants the bytes to lie that it takes from memory by itself.
+    aligned: Mutex<Aligned>,
+}
+
+impl RealFile {
+    /// False: the system does not take it this way, and nothing is known to be written.
+    fn write_around_cache(&self, offset: u64, blocks: &[u8]) -> io::Result<bool> {
+        let Some(direct) = self.direct.get_or_init(|| open_around_cache(&self.file)) else { return Ok(false) };
+        match direct.write_all_at(self.aligned.lock().copy(blocks), offset) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+}
+
+/// By its descriptor: its name may be another one by now.
+#[cfg(target_os = "linux")]
+fn open_around_cache(file: &File) -> Option<File> {
+    let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+    let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new().write(true).custom_flags(flags).open(same).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_around_cache(_: &File) -> Option<File> {
+    None
+}
+
+/// A copy that starts at a multiple of [`BLOCK_BYTES`].
+#[derive(Default)]
+struct Aligned(Vec<u8>);
+
+impl Aligned {
+    fn copy(&mut self, bytes: &[u8]) -> &[u8] {
+        let block = BLOCK_BYTES as usize;
+        let needed = bytes.len() + block;
+        if self.0.len() < needed {
+            self.0.resize(needed, 0);
+        }
+        let start = self.0.as_ptr().align_offset(block);
+        let copy = &mut self.0[start..start + bytes.len()];
+        copy.copy_from_slice(bytes);
+        copy
+    }
 }
 
 impl DiskFile for RealFile {
@@ -117,11 +171,58 @@ impl DiskFile for RealFile {
         self.file.write_all_at(bytes, offset).map_err(|error| shown("write", &self.path, error))
     }
 
+    fn overwrite_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        match self.write_around_cache(offset, blocks) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.write_at(offset, blocks),
+            Err(error) => Err(shown("write", &self.path, error)),
+        }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data().map_err(|error| shown("sync", &self.path, error))
     }
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata().map_err(|error| shown("ask for the length of", &self.path, error))?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: usize = BLOCK_BYTES as usize;
+
+    #[test]
+    fn what_was_written_around_the_page_cache_is_read_through_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let file = disk.open_with("create", "file", OpenOptions::new().create(true)).unwrap();
+        let mut expected = vec![0; 64 * BLOCK];
+        file.write_at(0, &expected).unwrap();
+        file.sync_data().unwrap();
+        let is_possible = open_around_cache(&file.file).is_some();
+        for (i, blocks) in [1..2, 0..3, 7..57, 0..64].into_iter().enumerate() {
+            let place = blocks.start * BLOCK..blocks.end * BLOCK;
+            expected[place.clone()].fill(i as u8 + 1);
+            let went_around = file.write_around_cache(place.start as u64, &expected[place.clone()]).unwrap();
+            assert_eq!(went_around, is_possible, "write {i}");
+            file.overwrite_blocks(place.start as u64, &expected[place]).unwrap();
+            let mut read = vec![0; expected.len()];
+            file.read_at(0, &mut read).unwrap();
+            assert!(read == expected, "write {i}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_does_not_take_around_the_page_cache_goes_through_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let file = disk.open_with("create", "file", OpenOptions::new().create(true)).unwrap();
+        let mut read = [0; 5];
+        file.overwrite_blocks(1, b"bytes").unwrap();
+        file.read_at(1, &mut read).unwrap();
+        assert_eq!(&read, b"bytes");
     }
 }

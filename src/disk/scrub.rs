@@ -9,7 +9,8 @@
 //! damaged segment header, and what lies behind a segment's last batch without being one, is mended at once.
 //!
 //! It does not look at free space behind the log's end, nor at segments that wait; the next start does. And what the
-//! page cache holds it reads from there: a batch that was read or written not long ago is not looked for on the disk.
+//! page cache holds it reads from there: what was read not long ago is not looked for on the disk. (Batches are written
+//! around it where the system lets them.)
 
 use std::io;
 use std::sync::Arc;

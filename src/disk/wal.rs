@@ -139,7 +139,7 @@ pub struct Wal {
     timer: Option<SyncTimer>,
 }
 
-/// Who is told how long each fsync of a batch took, and by which clock.
+/// Who is told how long each batch's write and fsync took, and by which clock.
 pub struct SyncTimer {
     pub clock: fn() -> Moment,
     /// The time behind it, and how long it took.
@@ -319,11 +319,11 @@ impl Wal {
         let header = BatchHeader { run, previous: self.previous };
         let records = entries.iter().map(|entry| RecordRef::from(*entry));
         let blocks = self.encoder.encode(&header, records, place, self.stamp);
-        let whole = self.active.file.write_at(self.offset, blocks);
+        let begun = self.timer.as_ref().map(|timer| (timer.clock)());
+        let whole = self.active.file.overwrite_blocks(self.offset, blocks);
         if !removed(Guard::ShortWriteIgnored) {
             whole?;
         }
-        let begun = self.timer.as_ref().map(|timer| (timer.clock)());
         if !removed(Guard::LogNotSynced) {
             let mut synced = self.active.file.sync_data();
             if synced.is_err() && removed(Guard::SyncRetried) {

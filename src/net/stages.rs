@@ -10,7 +10,7 @@
 //! | decode | net | the turn that hands requests on: when it begins to read clients, and when it is done |
 //! | inbox wait | consensus | none: the turn's `now` |
 //! | append to durable | consensus | none: both ends are turns' `now`, so the rest of the first turn is in it |
-//! | fsync | wal | before and after each |
+//! | fsync | wal | before each batch's write, and after its fsync |
 //! | send to ack | consensus | none: both ends are turns' `now`, as above, and net's turns are in it |
 //! | commit to apply | consensus | the turn that applied something, behind it: a turn's `now` would make it zero |
 //! | apply to reply | net | the turn that wrote answers, behind it; it begins at the look before |
