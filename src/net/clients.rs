@@ -113,31 +113,34 @@ impl Net {
             Step::BytesIn.pass(format_args!("{length} bytes from {}", connection.remote));
             session.on_bytes(&self.chunk[..length]);
         }
-        self.encode(id);
+        // What is answered at once is written when the connection is finished.
+        self.advance(id);
         self.account(id);
     }
 
     /// Lets the session do what it can, answers the reads that can be answered here, and delivers what else it asks.
-    fn advance(&mut self, id: ConnectionId) {
-        loop {
-            let Some(connection) = self.connections.get_mut(id) else { return };
-            let Role::Client(session) = &mut connection.role else { return };
-            let turn = session.advance(&mut self.admission, &mut self.asked);
-            if connection.must_be_peer_by.is_some() && session.is_client() {
-                if self.clients_open > self.limits.connections_max {
-                    return self.refuse(id);
-                }
-                connection.must_be_peer_by = None;
+    /// What that turns into output costs the turn what it copies. True: something was answered, which may have made
+    /// room for more.
+    fn advance(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Role::Client(session) = &mut connection.role else { return false };
+        let before = session.pipeline().output().len();
+        let turn = session.advance(&mut self.admission, &mut self.asked);
+        self.spent_bytes += session.pipeline().output().len().saturating_sub(before);
+        if connection.must_be_peer_by.is_some() && session.is_client() {
+            if self.clients_open > self.limits.connections_max {
+                self.refuse(id);
+                return false;
             }
-            let answered = self.answer_or_deliver(id);
-            match turn {
-                // That may have made room for more; what a turn has no budget for is taken up when this is written.
-                Ok(Turn::Client) if answered && self.spent_bytes < self.limits.turn_client_bytes_max => {}
-                Ok(Turn::Client) => return,
-                Ok(Turn::Hello(hello)) => return self.on_hello(id, &hello),
-                Err(reason) => return self.close(id, reason),
-            }
+            connection.must_be_peer_by = None;
         }
+        let answered = self.answer_or_deliver(id);
+        match turn {
+            Ok(Turn::Client) => return answered,
+            Ok(Turn::Hello(hello)) => self.on_hello(id, &hello),
+            Err(reason) => self.close(id, reason),
+        }
+        false
     }
 
     /// Whether something was answered at once. What goes to consensus is not overtaken by what was asked behind it.
@@ -199,7 +202,10 @@ impl Net {
     }
 
     pub(super) fn finish_client(&mut self, id: ConnectionId) {
-        self.encode(id);
+        let Some(Role::Client(session)) = self.connections.get(id).map(|connection| &connection.role) else { return };
+        if session.has_work() {
+            while self.advance(id) && self.spent_bytes < self.limits.turn_client_bytes_max {}
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.flush(self.limits.turn_connection_bytes_max) {
             Ok(written) => self.spent_bytes += written,
@@ -228,17 +234,6 @@ impl Net {
         if session.pipeline().has_work() || unread_input || may_write_more {
             self.make_ready(id);
         }
-    }
-
-    /// Turns answers into output, which costs the turn what it copies.
-    fn encode(&mut self, id: ConnectionId) {
-        let output_bytes = |net: &mut Net| match net.connections.get_mut(id).map(|connection| &mut connection.role) {
-            Some(Role::Client(session)) => session.pipeline().output().len(),
-            _ => 0,
-        };
-        let before = output_bytes(self);
-        self.advance(id);
-        self.spent_bytes += output_bytes(self).saturating_sub(before);
     }
 
     // ---- lingering -----------------------------------------------------------------------------------------

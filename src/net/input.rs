@@ -3,7 +3,7 @@
 //! Two dangers: a length that is only announced must cost nothing, and a small message that lives long (an entry in
 //! the log) must not keep a large read buffer alive.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::wire::{self, FRAME_HEADER_BYTES};
 
@@ -36,12 +36,16 @@ pub fn append(input: &mut BytesMut, bytes: &[u8], announced: usize) {
 
 /// The first frame, if it is complete, in memory of its own.
 pub fn take_frame(input: &mut BytesMut, frame_bytes_max: usize) -> Result<Option<Bytes>, wire::FrameError> {
-    let Some(frame) = wire::take_frame(input, frame_bytes_max)? else { return Ok(None) };
-    if frame.len() <= SMALL_FRAME_BYTES {
-        return Ok(Some(Bytes::copy_from_slice(&frame)));
+    let Some(length) = wire::complete_frame(input, frame_bytes_max)? else { return Ok(None) };
+    if length <= SMALL_FRAME_BYTES {
+        input.advance(FRAME_HEADER_BYTES);
+        let frame = Bytes::copy_from_slice(&input[..length]);
+        input.advance(length);
+        return Ok(Some(frame));
     }
+    let frame = wire::take_frame(input, frame_bytes_max)?;
     *input = BytesMut::from(&input[..]);
-    Ok(Some(frame))
+    Ok(frame)
 }
 
 pub fn release_drained(buffer: &mut BytesMut) {

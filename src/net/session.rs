@@ -112,6 +112,12 @@ impl Session {
         Ok(Turn::Client)
     }
 
+    /// Whether [`Session::advance`] could do something though nothing came since.
+    pub fn has_work(&self) -> bool {
+        let may_decode = self.ending.is_none() && !self.pipeline.is_full();
+        self.pipeline.has_work() || (may_decode && (self.input_ended || !self.input.is_empty()))
+    }
+
     /// Whether more input should be read now.
     pub fn wants_input(&self) -> bool {
         let drained = self.pipeline.is_drained();

@@ -39,10 +39,10 @@ impl From<prost::DecodeError> for BadFrame {
     }
 }
 
-/// Takes the next complete frame, without its length, off the front of `buffer`. `None`: more must arrive first;
-/// nothing is reserved for it, so that an announcement costs no memory. `max`: bytes without the length.
-pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
-    let Some(header) = buffer.first_chunk::<FRAME_HEADER_BYTES>() else {
+/// How many bytes the frame at the head of `buffer` has without its length, once all of it is there. `max`: the most it
+/// may have.
+pub fn complete_frame(buffer: &[u8], max: usize) -> Result<Option<usize>, FrameError> {
+    let Some((header, arrived)) = buffer.split_first_chunk::<FRAME_HEADER_BYTES>() else {
         return Ok(None);
     };
     let announced = u32::from_be_bytes(*header) as usize;
@@ -52,11 +52,15 @@ pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Fr
     if announced > max && !removed(Guard::FrameLengthUnchecked) {
         return Err(FrameError::TooLong { announced, max });
     }
-    if buffer.len() - FRAME_HEADER_BYTES < announced {
-        return Ok(None);
-    }
+    Ok((arrived.len() >= announced).then_some(announced))
+}
+
+/// Takes the next complete frame, without its length, off the front of `buffer`. `None`: more must arrive first;
+/// nothing is reserved for it, so that an announcement costs no memory. `max`: bytes without the length.
+pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
+    let Some(length) = complete_frame(buffer, max)? else { return Ok(None) };
     buffer.advance(FRAME_HEADER_BYTES);
-    Ok(Some(buffer.split_to(announced).freeze()))
+    Ok(Some(buffer.split_to(length).freeze()))
 }
 
 /// Appends `message` as a frame.
