@@ -46,6 +46,7 @@ struct Figures {
 }
 
 fn main() {
+    #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let seconds = option("--seconds").unwrap_or(5);
     let rounds = option("--rounds").unwrap_or(3);

@@ -30,8 +30,8 @@ Columns: ROLE leader, follower, pre-candidate and candidate (an election), uncou
 TERM rises with each election; LEADER as the node knows it; COMMIT and APPLIED are the last log entries known to be on a
 majority's disks, and seen by reads; REVISION counts writes; NOTE says what is wrong, and is empty when nothing is.
 
-Stages: decode (bytes in to handed on), inbox wait (to taken by consensus), append to durable (on this node's disk; the fsync
-alone is in it), send to ack (to each follower and back, its disk included), commit to apply, apply to reply (to the
+Stages: decode (bytes in to handed on), inbox wait (to taken by consensus), append to durable (on this node's disk; fsync,
+the batch's write and fsync alone, is in it), send to ack (to each follower and back, its disk included), commit to apply, apply to reply (to the
 socket). COUNT is of requests, but of batches for append to durable, of fsyncs, of appends for send to ack, of entries for
 commit to apply. A percentile is at most 1/16 more than it was, never less; MAX is exact.
 

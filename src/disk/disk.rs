@@ -6,6 +6,8 @@
 use std::io;
 use std::sync::Arc;
 
+use super::sector::BLOCK_BYTES;
+
 /// A directory and its files. Names are relative to it, with `/` between a folder and a file; `""` is the directory
 /// itself. A change of a name (create, rename, remove) is durable only once `sync_dir` of its folder returned.
 pub trait Disk: Send + Sync {
@@ -33,7 +35,11 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// The same for whole blocks (4 KiB) that the file has already, and that are synced next and not read soon: around
     /// the page cache, where there is one and it can be passed by. The next `sync_data` is quicker for it.
+    ///
+    /// # Panics
+    /// If `offset` or the length is no multiple of a block.
     fn overwrite_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        check_blocks(offset, blocks);
         self.write_at(offset, blocks)
     }
     /// Makes what was written, and the length, durable. After a failure nothing is known of what was written since
@@ -44,6 +50,11 @@ pub trait DiskFile: Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|length| length == 0)
     }
+}
+
+pub(super) fn check_blocks(offset: u64, blocks: &[u8]) {
+    let (block, length) = (BLOCK_BYTES, blocks.len() as u64);
+    assert!(offset.is_multiple_of(block) && length.is_multiple_of(block), "whole blocks: {length} bytes at {offset}");
 }
 
 /// An operating error together with what was tried on which file.

@@ -9,19 +9,19 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, DiskFile, file_error};
+use super::disk::{Disk, DiskFile, check_blocks, file_error};
 use super::sector::BLOCK_BYTES;
 
 /// An existing directory. [`super::DataDir`] makes and locks it.
 pub struct RealDisk {
     root: PathBuf,
+    around_cache: Arc<Mutex<AroundCache>>,
 }
 
 impl RealDisk {
@@ -31,7 +31,7 @@ impl RealDisk {
             let error = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory");
             return Err(shown("open", &root, error));
         }
-        Ok(RealDisk { root })
+        Ok(RealDisk { root, around_cache: Arc::default() })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -42,7 +42,7 @@ impl RealDisk {
         let path = self.path(name);
         let file =
             options.read(true).write(true).mode(0o600).open(&path).map_err(|error| shown(doing, &path, error))?;
-        Ok(RealFile { file, path, direct: OnceLock::new(), aligned: Mutex::default() })
+        Ok(RealFile { file, path, direct: OnceLock::new(), around_cache: Arc::clone(&self.around_cache) })
     }
 }
 
@@ -116,17 +116,55 @@ struct RealFile {
     path: PathBuf,
     /// The same file, written to around the page cache; `None`: the system does not let it.
     direct: OnceLock<Option<File>>,
-    /// Where the system wants the bytes to lie that it takes from memory by itself.
-    aligned: Mutex<Aligned>,
+    around_cache: Arc<Mutex<AroundCache>>,
+}
+
+/// What the files of a disk share that are written to around the page cache.
+#[derive(Default)]
+struct AroundCache {
+    /// The system has refused once: it is not asked again.
+    is_refused: bool,
+    /// Holds the bytes where the system wants them to lie that it takes from memory by itself.
+    aligned: Vec<u8>,
+}
+
+impl AroundCache {
+    /// A copy that starts at a multiple of [`BLOCK_BYTES`].
+    fn aligned(&mut self, bytes: &[u8]) -> &[u8] {
+        let block = BLOCK_BYTES as usize;
+        let needed = bytes.len() + block;
+        if self.aligned.len() < needed {
+            self.aligned.resize(needed, 0);
+        }
+        let start = self.aligned.as_ptr().align_offset(block);
+        let copy = &mut self.aligned[start..start + bytes.len()];
+        copy.copy_from_slice(bytes);
+        copy
+    }
+
+    fn note_refusal(&mut self, path: &Path) {
+        self.is_refused = true;
+        let path = path.display();
+        log::info!("log: {path} can't be written around the page cache here (O_DIRECT): fsyncs take a little longer");
+    }
 }
 
 impl RealFile {
     /// False: the system does not take it this way, and nothing is known to be written.
     fn write_around_cache(&self, offset: u64, blocks: &[u8]) -> io::Result<bool> {
-        let Some(direct) = self.direct.get_or_init(|| open_around_cache(&self.file)) else { return Ok(false) };
-        match direct.write_all_at(self.aligned.lock().copy(blocks), offset) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
-            written => written.map(|()| true),
+        let mut around = self.around_cache.lock();
+        if around.is_refused {
+            return Ok(false);
+        }
+        let direct = self.direct.get_or_init(|| open_around_cache(&self.file));
+        let written = direct.as_ref().map(|direct| direct.write_all_at(around.aligned(blocks), offset));
+        match written {
+            Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
+            Some(Ok(())) => Ok(true),
+            None | Some(Err(_)) => {
+                around.note_refusal(&self.path);
+                Ok(false)
+            }
         }
     }
 }
@@ -134,6 +172,7 @@ impl RealFile {
 /// By its descriptor: its name may be another one by now.
 #[cfg(target_os = "linux")]
 fn open_around_cache(file: &File) -> Option<File> {
+    use std::os::fd::AsRawFd;
     let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
     let same = format!("/proc/self/fd/{}", file.as_raw_fd());
     OpenOptions::new().write(true).custom_flags(flags).open(same).ok()
@@ -142,24 +181,6 @@ fn open_around_cache(file: &File) -> Option<File> {
 #[cfg(not(target_os = "linux"))]
 fn open_around_cache(_: &File) -> Option<File> {
     None
-}
-
-/// A copy that starts at a multiple of [`BLOCK_BYTES`].
-#[derive(Default)]
-struct Aligned(Vec<u8>);
-
-impl Aligned {
-    fn copy(&mut self, bytes: &[u8]) -> &[u8] {
-        let block = BLOCK_BYTES as usize;
-        let needed = bytes.len() + block;
-        if self.0.len() < needed {
-            self.0.resize(needed, 0);
-        }
-        let start = self.0.as_ptr().align_offset(block);
-        let copy = &mut self.0[start..start + bytes.len()];
-        copy.copy_from_slice(bytes);
-        copy
-    }
 }
 
 impl DiskFile for RealFile {
@@ -172,6 +193,7 @@ impl DiskFile for RealFile {
     }
 
     fn overwrite_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        check_blocks(offset, blocks);
         match self.write_around_cache(offset, blocks) {
             Ok(true) => Ok(()),
             Ok(false) => self.write_at(offset, blocks),
@@ -194,35 +216,52 @@ mod tests {
 
     const BLOCK: usize = BLOCK_BYTES as usize;
 
+    fn file_of_zeros(folder: &tempfile::TempDir, bytes: usize) -> RealFile {
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let file = disk.open_with("create", "file", OpenOptions::new().create(true)).unwrap();
+        file.write_at(0, &vec![0; bytes]).unwrap();
+        file.sync_data().unwrap();
+        file
+    }
+
     #[test]
     fn what_was_written_around_the_page_cache_is_read_through_it() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::open(folder.path()).unwrap();
-        let file = disk.open_with("create", "file", OpenOptions::new().create(true)).unwrap();
         let mut expected = vec![0; 64 * BLOCK];
-        file.write_at(0, &expected).unwrap();
-        file.sync_data().unwrap();
-        let is_possible = open_around_cache(&file.file).is_some();
+        let file = file_of_zeros(&folder, expected.len());
         for (i, blocks) in [1..2, 0..3, 7..57, 0..64].into_iter().enumerate() {
             let place = blocks.start * BLOCK..blocks.end * BLOCK;
             expected[place.clone()].fill(i as u8 + 1);
-            let went_around = file.write_around_cache(place.start as u64, &expected[place.clone()]).unwrap();
-            assert_eq!(went_around, is_possible, "write {i}");
             file.overwrite_blocks(place.start as u64, &expected[place]).unwrap();
             let mut read = vec![0; expected.len()];
             file.read_at(0, &mut read).unwrap();
             assert!(read == expected, "write {i}");
         }
+        let went_around = file.direct.get().is_some_and(Option::is_some) && !file.around_cache.lock().is_refused;
+        assert_eq!(went_around, open_around_cache(&file.file).is_some());
     }
 
     #[test]
-    fn what_the_system_does_not_take_around_the_page_cache_goes_through_it() {
+    #[cfg(target_os = "linux")]
+    fn what_is_refused_around_the_page_cache_goes_through_it_and_is_not_tried_again() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::open(folder.path()).unwrap();
-        let file = disk.open_with("create", "file", OpenOptions::new().create(true)).unwrap();
-        let mut read = [0; 5];
-        file.overwrite_blocks(1, b"bytes").unwrap();
-        file.read_at(1, &mut read).unwrap();
-        assert_eq!(&read, b"bytes");
+        let file = file_of_zeros(&folder, 2 * BLOCK);
+        // A file that says EINVAL to what is no number.
+        let refusing = OpenOptions::new().write(true).open("/proc/self/oom_score_adj").unwrap();
+        file.direct.set(Some(refusing)).unwrap();
+        for at in [0, 1] {
+            let blocks = vec![7 + at as u8; BLOCK];
+            file.overwrite_blocks((at * BLOCK) as u64, &blocks).unwrap();
+            let mut read = vec![0; BLOCK];
+            file.read_at((at * BLOCK) as u64, &mut read).unwrap();
+            assert!(read == blocks && file.around_cache.lock().is_refused, "block {at}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "whole blocks")]
+    fn what_is_no_whole_block_is_a_mistake_and_never_goes_another_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let _ = file_of_zeros(&folder, 2 * BLOCK).overwrite_blocks(512, &[7; BLOCK]);
     }
 }

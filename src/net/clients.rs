@@ -202,8 +202,10 @@ impl Net {
     }
 
     pub(super) fn finish_client(&mut self, id: ConnectionId) {
-        let Some(Role::Client(session)) = self.connections.get(id).map(|connection| &connection.role) else { return };
-        if session.has_work() {
+        let Some(Role::Client(session)) = self.connections.get_mut(id).map(|connection| &mut connection.role) else {
+            return;
+        };
+        if session.pipeline().has_work() {
             while self.advance(id) && self.spent_bytes < self.limits.turn_client_bytes_max {}
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -220,6 +222,7 @@ impl Net {
         }
         let may_write_more = connection.may_write_more();
         let Role::Client(session) = &mut connection.role else { return };
+        session.release_drained();
         if let Some(reason) = session.finished() {
             if session.input_ended() {
                 return self.close(id, reason);

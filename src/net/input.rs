@@ -48,8 +48,9 @@ pub fn take_frame(input: &mut BytesMut, frame_bytes_max: usize) -> Result<Option
     Ok(frame)
 }
 
+/// A buffer's capacity says nothing of what was taken off its front; what it could have again does.
 pub fn release_drained(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > KEPT_BUFFER_BYTES {
+    if buffer.is_empty() && buffer.try_reclaim(KEPT_BUFFER_BYTES + 1) {
         *buffer = BytesMut::new();
     }
 }
@@ -88,6 +89,19 @@ mod tests {
             append(&mut input, &bytes[length + 3..], 0);
             assert_eq!(take_frame(&mut input, 1 << 20).unwrap().unwrap(), content);
             assert_eq!(input, b"rest"[..]);
+        }
+    }
+
+    #[test]
+    fn what_was_drained_bit_by_bit_is_given_back_too() {
+        for (length, is_kept) in [(KEPT_BUFFER_BYTES, true), (KEPT_BUFFER_BYTES + 1, false), (1 << 20, false)] {
+            let mut buffer = BytesMut::with_capacity(length);
+            buffer.extend_from_slice(&vec![7; length]);
+            while !buffer.is_empty() {
+                buffer.advance(buffer.len().min(1000));
+            }
+            release_drained(&mut buffer);
+            assert_eq!(buffer.try_reclaim(length), is_kept, "{length} bytes");
         }
     }
 }

@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Does all that can be done now: decodes, answers, and appends to `asked` what is for consensus. To be called
-    /// after every other `on_`, and when output was taken. `Err`: close at once; nothing more of this input runs.
+    /// after input, and after an answer or when output was taken if the pipeline has work then. `Err`: close at once; nothing more of this input runs.
     pub fn advance(&mut self, admission: &mut Admission, asked: &mut Vec<Asked>) -> Result<Turn, CloseReason> {
         loop {
             let turn = self.decode(admission)?;
@@ -108,14 +108,7 @@ impl Session {
                 break;
             }
         }
-        self.release_drained();
         Ok(Turn::Client)
-    }
-
-    /// Whether [`Session::advance`] could do something though nothing came since.
-    pub fn has_work(&self) -> bool {
-        let may_decode = self.ending.is_none() && !self.pipeline.is_full();
-        self.pipeline.has_work() || (may_decode && (self.input_ended || !self.input.is_empty()))
     }
 
     /// Whether more input should be read now.
@@ -361,8 +354,8 @@ impl Session {
         self.scanned = 0;
     }
 
-    /// An idle connection keeps no more than a small buffer.
-    fn release_drained(&mut self) {
+    /// An idle connection keeps no more than small buffers. To be called when output was taken.
+    pub fn release_drained(&mut self) {
         input::release_drained(&mut self.input);
         self.pipeline.release_drained();
     }

@@ -99,15 +99,16 @@ impl Raft {
         self.announce(why, out);
     }
 
-    /// Campaigns when the election timeout has passed without a leader or a result. A node that stood still then
-    /// (it is given less processor than it asks for, or was stopped) accuses nobody before it has had the time to read
-    /// what it was sent meanwhile.
+    /// Campaigns when the election timeout has passed without a leader or a result. A node that stood still (it is
+    /// given less processor than it asks for, or was stopped) accuses nobody before it has had the time to read what
+    /// it was sent meanwhile.
     pub(super) fn maybe_campaign(&mut self, now: Moment, stood_still: bool, out: &mut Outputs) {
-        if now < self.election_deadline || self.has_promised(now) {
-            return;
+        let caught_up_at = now + self.config.heartbeat / 2;
+        let is_short = stood_still && self.election_deadline < caught_up_at && !self.membership.is_alone();
+        if is_short && !std::mem::replace(&mut self.has_caught_up, true) {
+            self.election_deadline = caught_up_at;
         }
-        if stood_still && !std::mem::replace(&mut self.has_caught_up, true) {
-            self.election_deadline = now + self.config.heartbeat / 2;
+        if now < self.election_deadline || self.has_promised(now) {
             return;
         }
         if matches!(self.state, State::Candidate(_)) && !self.durability.covers(LogIndex::ZERO, self.hard_state) {

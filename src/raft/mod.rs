@@ -115,7 +115,7 @@ pub struct Raft {
     verified: LogIndex,
     election_deadline: Moment,
     ticked_at: Moment,
-    /// It stood still past the deadline, and has been given the time to read what came meanwhile.
+    /// It stood still until shortly before the deadline or past it, and was given the time to read what came meanwhile.
     has_caught_up: bool,
     /// Until then it helps nobody to lead: see `lease`.
     promised_until: Moment,

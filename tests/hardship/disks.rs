@@ -77,38 +77,40 @@ fn a_full_disk_of_one_node_holds_up_nobody_and_with_room_it_comes_back() {
 
 // ---- failing ---------------------------------------------------------------------------------------------------
 
-/// The nth fdatasync of each thread says that it failed.
-fn injection(nth: usize) -> String {
-    format!("inject=fdatasync:error=EIO:when={nth}")
+/// The nth such system call of each thread says that it failed.
+fn injection(call: &str, nth: usize) -> String {
+    format!("inject={call}:error=EIO:when={nth}")
 }
 
 /// Under strace from now on; the node's end is its end too.
-fn fail_fdatasync_of(cluster: &mut Processes, node: usize, nth: usize) {
+fn fail_call_of(cluster: &mut Processes, node: usize, call: &str, nth: usize) {
     let pid = cluster.pid(node).as_raw_nonzero().to_string();
     let mut tracer = Command::new("strace")
-        .args(["-f", "-e", "trace=fdatasync", "-e", &injection(nth), "-p", &pid, "-o", "/dev/null"])
+        .args(["-f", "-e", &format!("trace={call}"), "-e", &injection(call, nth), "-p", &pid, "-o", "/dev/null"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .expect("strace starts");
     assert!(common::attached(&mut tracer), "strace can't attach to node {node}");
-    ended_by_its_disk(cluster, node);
+    ended_by_its_disk(cluster, node, if call == "fdatasync" { "sync" } else { "write" });
     tracer.wait().expect("strace ends");
 }
 
-fn ended_by_its_disk(cluster: &mut Processes, node: usize) {
+fn ended_by_its_disk(cluster: &mut Processes, node: usize, doing: &str) {
     assert_eq!(cluster.end(node), INPUT_OR_OUTPUT_FAILED, "node {node}:\n{}", cluster.log(node));
     let last = last_line(cluster, node);
-    assert!(last.contains("sync") && last.contains("Input/output error"), "it does not say what failed: {last}");
+    assert!(last.contains(doing) && last.contains("Input/output error"), "it does not say what failed: {last}");
 }
 
-/// Each node has an fdatasync fail while it runs, the leader first, and the first ones of a start.
+/// Each node has an fdatasync or a batch's write fail while it runs, the leader first, and the first fdatasyncs of a
+/// start.
 fn failures(cluster: &mut Processes, progress: &Progress) -> u64 {
     let leader = cluster.leader();
-    for (node, nth) in [(leader, 20), (leader % 3 + 1, 7), ((leader + 1) % 3 + 1, 1)] {
+    let [second, third] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    for (node, call, nth) in [(leader, "fdatasync", 20), (second, "pwrite64", 7), (third, "fdatasync", 1)] {
         progress.await_acknowledged(100);
-        fail_fdatasync_of(cluster, node, nth);
+        fail_call_of(cluster, node, call, nth);
         progress.await_acknowledged(100);
         cluster.spawn(node);
         cluster.leader();
@@ -118,10 +120,21 @@ fn failures(cluster: &mut Processes, progress: &Progress) -> u64 {
         progress.await_acknowledged(100);
         cluster.kill(node);
         // As a grandchild, so that the node itself is ours to wait for.
-        let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &injection(nth)];
+        let strace = [
+            "strace",
+            "-D",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            &injection("fdatasync", nth),
+        ];
         cluster.put_before(node, &strace);
         cluster.spawn(node);
-        ended_by_its_disk(cluster, node);
+        ended_by_its_disk(cluster, node, "sync");
         cluster.put_before(node, &[]);
         cluster.spawn(node);
         cluster.leader();
@@ -130,8 +143,9 @@ fn failures(cluster: &mut Processes, progress: &Progress) -> u64 {
 }
 
 #[test]
-fn a_node_whose_fdatasync_fails_ends_and_what_was_acknowledged_is_there_after_its_restart() {
-    const NAME: &str = "disks::a_node_whose_fdatasync_fails_ends_and_what_was_acknowledged_is_there_after_its_restart";
+fn a_node_whose_write_or_fdatasync_fails_ends_and_what_was_acknowledged_is_there_after_its_restart() {
+    const NAME: &str =
+        "disks::a_node_whose_write_or_fdatasync_fails_ends_and_what_was_acknowledged_is_there_after_its_restart";
     let _alone = crate::alone();
     if !common::has("strace", "-V") {
         return common::skip(NAME, "there is no strace (apt-get install strace)");

@@ -8,7 +8,7 @@
 //! | `network` | cut off, one way too, one node between two, slow links; each node in a network namespace of its own | root, `unshare`, `ip`, `tc` |
 //! | `signals` | stopped longer than an election timeout; `kill -9` of all in every order | |
 //! | `disks` | a small file system that fills up | root, `unshare` |
-//! | | an fdatasync that fails, at the start and later | `strace` |
+//! | | a write or an fdatasync that fails, at the start and later | `strace` |
 //! | | bytes flipped in the segments of all nodes | |
 //! | `quota` | a tenth of a core at full load | root, a cgroup with a quota |
 //!

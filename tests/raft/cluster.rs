@@ -352,17 +352,18 @@ impl Cluster {
         self.step(node, Input::Tick);
     }
 
-    /// Time passes, and at its end `nodes` are told, and before as often as they must be: they did not stand still.
+    /// Time passes, and `nodes` are told at its end, and before as often as they must be: they don't stand still.
     pub fn pass_awake(&mut self, nodes: &[NodeId], time: Duration) {
-        let last = time.min(HEARTBEAT / 2);
-        if time > HEARTBEAT {
-            self.pass(time - last);
+        let mut left = time;
+        loop {
+            let step = if left > HEARTBEAT { HEARTBEAT } else { left };
+            self.pass(step);
             nodes.iter().for_each(|node| self.tick(*node));
-            self.pass(last);
-        } else {
-            self.pass(time);
+            left -= step;
+            if left.is_zero() {
+                return;
+            }
         }
-        nodes.iter().for_each(|node| self.tick(*node));
     }
 
     pub fn propose(&mut self, node: NodeId, data: &str) {

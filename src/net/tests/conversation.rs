@@ -77,6 +77,7 @@ impl Talk {
         let output = self.session.pipeline().output();
         let all = String::from_utf8(output.to_vec()).unwrap();
         output.advance(all.len());
+        self.session.release_drained();
         self.advance();
         all
     }
@@ -397,6 +398,8 @@ fn buffers_of_an_idle_connection_are_given_back() {
     talk.answer(0, value(&Bytes::from(vec![b'x'; 900_000])));
     talk.hears();
     assert!(talk.session.buffered_bytes() <= 16 * 1024, "{} bytes", talk.session.buffered_bytes());
+    // Nor does it keep them without counting them.
+    assert!(!talk.session.pipeline().output().try_reclaim(16 * 1024));
 }
 
 #[test]

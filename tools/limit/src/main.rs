@@ -226,6 +226,8 @@ fn measure_sync(measure: &MeasureArguments, figures: &mut Figures) -> io::Result
     for (name, files, layout) in [
         ("write and fdatasync, one file", 1, Layout::Preallocated),
         ("write and fdatasync, three files at once", 3, Layout::Preallocated),
+        ("the same around the page cache, one file", 1, Layout::AroundCache),
+        ("the same around the page cache, three files at once", 3, Layout::AroundCache),
         ("write and fdatasync, one file that grows", 1, Layout::Growing),
     ] {
         figures.add(name, sync::measure(directory.path(), files, layout, measure.duration())?.json());

@@ -2,8 +2,8 @@
 //!
 //! A request is a line. The leader forwards what has come to two followers; all three write it to a file that was
 //! written and synced before, and sync it; the leader answers `OK` when two of the three have. No consensus, no
-//! encoding, no checksum: what is there goes in one write. A follower is one thread; the leader has a second one for
-//! its disk.
+//! encoding, no checksum: what is there goes in one write, through the page cache. A follower is one thread; the leader
+//! has a second one for its disk.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
