@@ -13,4 +13,4 @@ mod heads;
 mod store;
 mod tree;
 
-pub use store::{Applied, Change, OperationResult, Page, Record, RevisionError, Store, View};
+pub use store::{Applied, OperationResult, Page, Record, RevisionError, Store, View};

@@ -42,21 +42,12 @@ pub struct Applied {
     pub revision: Revision,
     /// One for each operation, in their order.
     pub results: Vec<OperationResult>,
-    /// What changed, in the order it did: a delete of an absent key is not among it. Keys and values are the command's,
-    /// not the store's, whose own would need a count beside each to be shared: who keeps one for long copies it.
-    pub changes: Vec<Change>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationResult {
     Put,
     Deleted { existed: bool },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    Put { key: Bytes, record: Record },
-    Deleted { key: Bytes },
 }
 
 /// A page of a listing, atomic at `revision`.
@@ -86,46 +77,36 @@ impl Store {
     /// Does all of the command's operations, in order, at one new revision.
     pub fn apply(&mut self, command: &Command) -> Applied {
         self.revision = self.revision.next();
-        let mut applied = Applied {
-            revision: self.revision,
-            results: Vec::with_capacity(command.operations.len()),
-            changes: Vec::with_capacity(command.operations.len()),
-        };
-        for operation in &command.operations {
-            let (result, change) = match operation {
-                Operation::Put { key, value } => (OperationResult::Put, Some(self.put(key, value))),
-                Operation::Delete { key } => {
-                    let change = self.delete(key);
-                    (OperationResult::Deleted { existed: change.is_some() }, change)
-                }
-            };
-            applied.results.push(result);
-            applied.changes.extend(change);
-        }
-        applied
+        let results = command.operations.iter().map(|operation| match operation {
+            Operation::Put { key, value } => self.put(key, value),
+            Operation::Delete { key } => self.delete(key),
+        });
+        let results = results.collect();
+        Applied { revision: self.revision, results }
     }
 
-    fn put(&mut self, key: &Bytes, value: &Bytes) -> Change {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> OperationResult {
         let Store { records, revision, digest } = self;
-        let mut record =
-            Record { value: Bytes::clone(value), create_revision: *revision, mod_revision: *revision, version: 1 };
         records.upsert(key, |old| {
+            let value = Bytes::copy_from_slice(value);
+            let mut record = Record { value, create_revision: *revision, mod_revision: *revision, version: 1 };
             if let Some(old) = old {
                 digest.remove(key, old);
                 record.create_revision = old.create_revision;
                 record.version = old.version + 1;
             }
             digest.add(key, &record);
-            Record { value: Bytes::copy_from_slice(value), ..record }
+            record
         });
-        Change::Put { key: key.clone(), record }
+        OperationResult::Put
     }
 
-    /// `None` if the key was absent.
-    fn delete(&mut self, key: &Bytes) -> Option<Change> {
-        let record = self.records.remove(key)?;
-        self.digest.remove(key, &record);
-        Some(Change::Deleted { key: key.clone() })
+    fn delete(&mut self, key: &[u8]) -> OperationResult {
+        let removed = self.records.remove(key);
+        if let Some(record) = &removed {
+            self.digest.remove(key, record);
+        }
+        OperationResult::Deleted { existed: removed.is_some() }
     }
 
     /// The current state, to read.
@@ -253,7 +234,6 @@ mod tests {
         let applied = store.apply(&command(vec![delete("absent")]));
         assert_eq!(applied.revision, Revision(2));
         assert_eq!(applied.results, [OperationResult::Deleted { existed: false }]);
-        assert_eq!(applied.changes, []);
         assert_eq!(store.view().revision(), Revision(2));
     }
 
@@ -291,9 +271,10 @@ mod tests {
         let again = store.apply(&command(vec![delete("a"), put("a", "3"), put("a", "4")]));
         let record = store.view().get(b"a").unwrap();
         assert_eq!((record.create_revision, record.mod_revision, record.version), (Revision(4), Revision(4), 2));
-        assert_eq!(again.changes.len(), 3);
-        assert_eq!(again.changes[0], Change::Deleted { key: bytes("a") });
-        assert_eq!(again.changes[2], Change::Put { key: bytes("a"), record: record.clone() });
+        assert_eq!(
+            again.results,
+            [OperationResult::Deleted { existed: true }, OperationResult::Put, OperationResult::Put]
+        );
     }
 
     #[test]
@@ -411,8 +392,6 @@ mod tests {
                 let applied = store.apply(&command);
                 assert_eq!(applied.results, model.apply(&command), "seed {seed}, step {step}");
                 assert_eq!(applied.revision, model.revision, "seed {seed}, step {step}");
-                let changed = applied.results.iter().filter(|r| **r != OperationResult::Deleted { existed: false });
-                assert_eq!(applied.changes.len(), changed.count(), "seed {seed}, step {step}");
                 compare(&store, &model, &mut random, &format!("seed {seed}, step {step}"));
             }
         }
