@@ -3,12 +3,9 @@
 //! Two dangers: a length that is only announced must cost nothing, and a small message that lives long (an entry in
 //! the log) must not keep a large read buffer alive.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use crate::wire::{self, FRAME_HEADER_BYTES};
-
-/// Frames up to this size are copied out of the input; a larger one takes the input's memory with it.
-const SMALL_FRAME_BYTES: usize = 4 * 1024;
+use crate::wire::{self, FRAME_HEADER_BYTES, SMALL_FRAME_BYTES};
 
 /// A drained buffer above this size is given back, so that an idle connection keeps next to nothing.
 const KEPT_BUFFER_BYTES: usize = 4 * 1024;
@@ -36,15 +33,11 @@ pub fn append(input: &mut BytesMut, bytes: &[u8], announced: usize) {
 
 /// The first frame, if it is complete, in memory of its own.
 pub fn take_frame(input: &mut BytesMut, frame_bytes_max: usize) -> Result<Option<Bytes>, wire::FrameError> {
-    let Some(length) = wire::complete_frame(input, frame_bytes_max)? else { return Ok(None) };
-    if length <= SMALL_FRAME_BYTES {
-        input.advance(FRAME_HEADER_BYTES);
-        let frame = Bytes::copy_from_slice(&input[..length]);
-        input.advance(length);
-        return Ok(Some(frame));
-    }
     let frame = wire::take_frame(input, frame_bytes_max)?;
-    *input = BytesMut::from(&input[..]);
+    // A large one takes the input's memory with it.
+    if frame.as_ref().is_some_and(|frame| frame.len() > SMALL_FRAME_BYTES) {
+        *input = BytesMut::from(&input[..]);
+    }
     Ok(frame)
 }
 
@@ -57,6 +50,8 @@ pub fn release_drained(buffer: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+
     use super::*;
 
     #[test]

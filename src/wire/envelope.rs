@@ -61,6 +61,9 @@ pub fn decode_envelope(data: Bytes) -> Result<Envelope, String> {
 }
 
 fn check_counts(data: &[u8]) -> Result<(), String> {
+    if !walk::may_hold_more(data, ENVELOPE_OPERATIONS_MAX) {
+        return Ok(());
+    }
     const COMMANDS: &[u32] = &[3];
     const OPERATIONS: &[u32] = &[3, 6];
     let [commands, operations] = walk::counts(data, &[], [COMMANDS, OPERATIONS]);

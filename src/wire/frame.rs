@@ -13,6 +13,9 @@ use prost::Message;
 /// Bytes of a frame's length.
 pub const FRAME_HEADER_BYTES: usize = 4;
 
+/// Frames up to this size are copied out of the buffer, which then need not be shared; a larger one shares its memory.
+pub const SMALL_FRAME_BYTES: usize = 4 * 1024;
+
 /// A length that no frame has. The connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -41,7 +44,7 @@ impl From<prost::DecodeError> for BadFrame {
 
 /// How many bytes the frame at the head of `buffer` has without its length, once all of it is there. `max`: the most it
 /// may have.
-pub fn complete_frame(buffer: &[u8], max: usize) -> Result<Option<usize>, FrameError> {
+fn complete_frame(buffer: &[u8], max: usize) -> Result<Option<usize>, FrameError> {
     let Some((header, arrived)) = buffer.split_first_chunk::<FRAME_HEADER_BYTES>() else {
         return Ok(None);
     };
@@ -60,7 +63,12 @@ pub fn complete_frame(buffer: &[u8], max: usize) -> Result<Option<usize>, FrameE
 pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
     let Some(length) = complete_frame(buffer, max)? else { return Ok(None) };
     buffer.advance(FRAME_HEADER_BYTES);
-    Ok(Some(buffer.split_to(length).freeze()))
+    if length > SMALL_FRAME_BYTES {
+        return Ok(Some(buffer.split_to(length).freeze()));
+    }
+    let frame = Bytes::copy_from_slice(&buffer[..length]);
+    buffer.advance(length);
+    Ok(Some(frame))
 }
 
 /// Appends `message` as a frame.

@@ -33,7 +33,7 @@ pub use client::{
     ClientRequest, FirstFrame, Style, decode_first, decode_reply, decode_request, encode_reply, encode_request,
 };
 pub use envelope::{decode_envelope, encode_envelope};
-pub use frame::{BadFrame, FRAME_HEADER_BYTES, FrameError, complete_frame, take_frame};
+pub use frame::{BadFrame, FRAME_HEADER_BYTES, FrameError, SMALL_FRAME_BYTES, take_frame};
 pub use line::{HELP, LineCommand, looks_like_http, parse_line, write_reply};
 pub use peer::{
     Hello, HelloReply, Identity, PeerFrame, decode_hello_reply, decode_peer, encode_hello, encode_hello_reply,

@@ -47,6 +47,12 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// Whether `message` is long enough for more than `count` elements: each has a tag, and a length or a value. What is not
+/// needs no walk.
+pub fn may_hold_more(message: &[u8], count: usize) -> bool {
+    message.len() / 2 > count
+}
+
 /// How often the field at each of `paths` occurs, all its parents together, in one walk. A path is field numbers from
 /// the outermost message inwards; `parents` stand before each of them.
 pub fn counts<const N: usize>(message: &[u8], parents: &[u32], paths: [&[u32]; N]) -> [usize; N] {
@@ -96,6 +102,16 @@ mod tests {
         assert_eq!(counts(message, &[1], [&[2], &[2, 1], &[1]]), [3, 0, 0]);
         assert_eq!(counts(message, &[3], [&[2]]), [0]);
         assert_eq!(fields(message).map(|field| field.number).collect::<Vec<_>>(), [1, 3, 1, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_not_walked_is_too_short_for_more_than_so_many_of_the_shortest_elements() {
+        for count in 0..10 {
+            let message = b"\x1a\x00".repeat(count);
+            assert_eq!(counts(&message, &[], [&[3]]), [count]);
+            assert!((0..count).all(|fewer| may_hold_more(&message, fewer)), "{count}");
+            assert!(!may_hold_more(&[&message[..], b"\x1a"].concat(), count), "{count}");
+        }
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub struct Setup<'a> {
 
 pub fn run(arguments: &Arguments) -> io::Result<()> {
     let common = &arguments.common;
+    common.check(&Growth::ALL.map(Growth::name).into_iter().chain([restart::NAME]).collect::<Vec<_>>())?;
     let programs = Programs::find(common.raftkv.clone())?;
     let directory = common.data_directory()?;
     let setup = Setup { arguments, programs: &programs, directory: directory.path() };
@@ -131,9 +132,8 @@ fn measure_restarts(setup: &Setup<'_>, results: &mut Results) -> io::Result<()> 
 }
 
 fn write(out: &Path, text: &str, results: &Results) -> io::Result<()> {
-    std::fs::create_dir_all(out)?;
-    std::fs::write(out.join("growth.md"), text)?;
-    std::fs::write(out.join("growth.json"), format!("{:#}\n", results.json()))
+    crate::write_file(&out.join("growth.md"), text)?;
+    crate::write_file(&out.join("growth.json"), &format!("{:#}\n", results.json()))
 }
 
 /// Sees to it that this process, and those it starts, may open so many connections.

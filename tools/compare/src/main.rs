@@ -89,6 +89,19 @@ impl Common {
         self.only.is_empty() || self.only.iter().any(|words| name.contains(&**words))
     }
 
+    /// Before hours are spent: something is measured, and the results have a place. `names`: of all there is.
+    fn check(&self, names: &[&str]) -> io::Result<()> {
+        if let Some(words) = self.only.iter().find(|words| !names.iter().any(|name| name.contains(&***words))) {
+            let all = names.join("; ");
+            let message = format!("--only {words:?}: no name contains that; there are: {all}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        self.out.as_ref().map_or(Ok(()), |out| {
+            let failed = |error| io::Error::other(format!("--out {}: it can't be made: {error}", out.display()));
+            std::fs::create_dir_all(out).map_err(failed)
+        })
+    }
+
     fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -123,6 +136,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> io::Result<()> {
     let common = &arguments.common;
+    common.check(&WORKLOADS.iter().map(|workload| workload.name).collect::<Vec<_>>())?;
     let programs = Programs::find(common.raftkv.clone())?.with_etcd()?;
     let directory = common.data_directory()?;
     let mut running = Vec::new();
@@ -201,19 +215,22 @@ fn heading(common: &Common, versions: &[&Path], directory: &Path, settings: &str
 }
 
 fn write(out: &Path, text: &str, rounds: &Rounds) -> io::Result<()> {
-    std::fs::create_dir_all(out)?;
-    std::fs::write(out.join("results.md"), text)?;
+    write_file(&out.join("results.md"), text)?;
     let all: Vec<_> = rounds
         .iter()
         .map(|((at, system), rounds)| json!({"load": WORKLOADS[*at].name, "system": system.name(), "rounds": rounds}))
         .collect();
-    std::fs::write(out.join("results.json"), format!("{:#}\n", json!(all)))?;
+    write_file(&out.join("results.json"), &format!("{:#}\n", json!(all)))?;
     let drawn =
         |drawn: Result<(), Box<dyn std::error::Error>>| drawn.map_err(|error| io::Error::other(error.to_string()));
     for (at, file) in [(2, "write-64.svg"), (7, "read-64.svg")] {
         drawn(plot::by_percentile(rounds, at, &out.join(file)))?;
     }
     drawn(plot::by_clients(rounds, &out.join("write-rate.svg")))
+}
+
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -225,5 +242,17 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn words_that_no_name_contains_are_refused_with_the_names_there_are() {
+        let names = ["write, 1 client", "read, 64 clients"];
+        let check = |only: &[&str]| {
+            let only = only.iter().flat_map(|words| ["--only", words]);
+            Arguments::try_parse_from(["compare"].into_iter().chain(only)).unwrap().common.check(&names)
+        };
+        assert!(check(&[]).is_ok() && check(&["write", "64"]).is_ok());
+        let error = check(&["write", "wirte"]).unwrap_err().to_string();
+        assert!(error.contains("\"wirte\"") && error.contains("write, 1 client; read, 64 clients"), "{error}");
     }
 }

@@ -143,6 +143,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.read == ReadBy::Any && arguments.protocol != Protocol::Frames {
+        eprintln!("loadgen: --read any is asked for in frames alone; leave --protocol out, or --read any");
+        return ExitCode::from(2);
+    }
     let Some(settings) = settings(&arguments) else { return ExitCode::from(3) };
     match run(&arguments, settings) {
         Ok(true) => ExitCode::SUCCESS,
