@@ -94,7 +94,8 @@ impl Session {
     }
 
     /// Does all that can be done now: decodes, answers, and appends to `asked` what is for consensus. To be called
-    /// after input, and after an answer or when output was taken if the pipeline has work then. `Err`: close at once; nothing more of this input runs.
+    /// after input, and after an answer or when output was taken if the pipeline has work then. `Err`: close at once;
+    /// nothing more of this input runs.
     pub fn advance(&mut self, admission: &mut Admission, asked: &mut Vec<Asked>) -> Result<Turn, CloseReason> {
         loop {
             let turn = self.decode(admission)?;
