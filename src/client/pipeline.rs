@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use crate::api::{IfNotLeading, Reply, Request};
+use crate::api::{IfNotLeading, Leader, Reply, Request};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::wire;
 
@@ -19,6 +19,8 @@ pub struct Pipeline {
     waiting: VecDeque<u64>,
     outgoing: BytesMut,
     incoming: BytesMut,
+    /// Named by the last answers.
+    leader: Option<Leader>,
 }
 
 impl Pipeline {
@@ -42,12 +44,14 @@ impl Pipeline {
 
     /// The next answer, if all of it has arrived; an error says why the connection is of no more use.
     pub fn take_reply(&mut self) -> Result<Option<(u64, Reply)>, String> {
-        let frame: Bytes = match wire::take_frame(&mut self.incoming, FRAME_BYTES_MAX) {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(None),
-            Err(error) => return Err(error.to_string()),
+        let (id, reply) = match wire::take_short_reply(&mut self.incoming, &mut self.leader) {
+            Some(answer) => answer,
+            None => match wire::take_frame(&mut self.incoming, FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => wire::decode_reply(frame).map_err(|error| error.to_string())?,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(error.to_string()),
+            },
         };
-        let (id, reply) = wire::decode_reply(frame).map_err(|error| error.to_string())?;
         match self.waiting.pop_front() {
             Some(expected) if expected == id => Ok(Some((id, reply))),
             Some(expected) => Err(format!("it answered request {id}, and request {expected} was next")),

@@ -262,6 +262,11 @@ impl Session {
 
     /// False: no frame is complete. A bad one ends the input, and what was asked before it is still answered.
     fn next_frame(&mut self, admission: &mut Admission) -> bool {
+        if let Some(asked) = wire::take_short_request(&mut self.input) {
+            self.units += 1;
+            self.on_client_frame(asked, admission);
+            return true;
+        }
         let Some(frame) = self.take_frame() else { return false };
         match wire::decode_request(frame) {
             Ok(asked) => self.on_client_frame(asked, admission),

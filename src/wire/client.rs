@@ -7,11 +7,13 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::frame::{BadFrame, put_frame, put_frame_of};
+#[cfg(doc)]
+use super::frame::take_frame;
+use super::frame::{BadFrame, put_frame, put_frame_of, take_small};
 use super::generated::{self as proto, raft_message::Type};
 use super::peer::{self, Hello};
-use super::{convert, legacy, walk};
-use crate::api::{Error, ErrorCode, IfNotLeading, Reply, Request};
+use super::{convert, direct, legacy, walk};
+use crate::api::{Error, ErrorCode, IfNotLeading, Leader, Reply, Request};
 use crate::base::NodeId;
 use crate::base::limits::{FRAME_BYTES_MAX, LATENCY_STAGES_MAX, RESULT_KEYS_MAX, STATUS_PEERS_MAX};
 
@@ -53,6 +55,12 @@ pub fn decode_first(frame: Bytes) -> Result<FirstFrame, BadFrame> {
         return peer::decode_hello(frame).map(FirstFrame::Hello);
     }
     decode_request(frame).map(FirstFrame::Client)
+}
+
+/// Takes the next request off the front of `buffer`, if it is small, complete and of those that are asked most. Else
+/// nothing is taken, and [`take_frame`] and [`decode_request`] tell what is there.
+pub fn take_short_request(buffer: &mut BytesMut) -> Option<ClientRequest> {
+    take_small(buffer, direct::read_request)
 }
 
 pub fn decode_request(frame: Bytes) -> Result<ClientRequest, BadFrame> {
@@ -97,6 +105,9 @@ pub(super) fn checked(request: Request) -> Result<Request, Error> {
 
 /// Appends a typed request.
 pub fn encode_request(id: u64, request: &Request, if_not_leading: IfNotLeading, out: &mut BytesMut) {
+    if direct::put_request(id, request, if_not_leading, out) {
+        return;
+    }
     let message = proto::RaftMessage {
         r#type: Type::ClientRequest.into(),
         sender_id: 0,
@@ -108,6 +119,9 @@ pub fn encode_request(id: u64, request: &Request, if_not_leading: IfNotLeading, 
 
 /// Appends the answer of node `answering`. One that would pass a limit says `result_too_large` instead.
 pub fn encode_reply(id: u64, style: Style, reply: &Reply, answering: NodeId, out: &mut BytesMut) {
+    if style == Style::Typed && direct::put_reply(id, reply, answering, out) {
+        return;
+    }
     let message = reply_message(id, style, reply, answering);
     let sized = message.map(|message| (message.encoded_len(), message));
     match sized.filter(|(length, _)| *length <= FRAME_BYTES_MAX) {
@@ -129,6 +143,13 @@ fn reply_message(id: u64, style: Style, reply: &Reply, answering: NodeId) -> Opt
         client_req: None,
         client_resp: Some(response),
     })
+}
+
+/// Takes the next answer and its request's id off the front of `buffer`, if it is small, complete and of those that are
+/// given most. Else nothing is taken, and [`take_frame`] and [`decode_reply`] tell what is there. `named`: the leader
+/// that was named last; answers that name the same share its address.
+pub fn take_short_reply(buffer: &mut BytesMut, named: &mut Option<Leader>) -> Option<(u64, Reply)> {
+    take_small(buffer, |frame| direct::read_reply(frame, named))
 }
 
 /// The request's id and the answer to it.

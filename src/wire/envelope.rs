@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::direct;
 use super::generated as proto;
 use super::walk;
 use crate::base::limits::{
@@ -15,49 +16,68 @@ use crate::base::{Command, Envelope, Operation};
 use crate::guard::{Guard, removed};
 
 pub fn encode_envelope(envelope: &Envelope) -> Bytes {
-    let message = proto::Envelope {
-        version: envelope.version,
-        cluster_time_ms: envelope.cluster_time_ms,
-        commands: envelope.commands.iter().map(command_to_proto).collect(),
-    };
-    message.encode_to_vec().into()
+    direct::envelope_bytes(envelope)
 }
 
-fn command_to_proto(command: &Command) -> proto::Command {
-    proto::Command {
+/// As prost would encode it.
+#[cfg(test)]
+pub(super) fn to_proto(envelope: &Envelope) -> proto::Envelope {
+    use proto::operation::Operation as Op;
+    let operation = |operation: &Operation| {
+        let operation = match operation.clone() {
+            Operation::Put { key, value } => Op::Put(proto::Put { key, value }),
+            Operation::Delete { key } => Op::Delete(proto::Delete { key }),
+        };
+        proto::Operation { operation: Some(operation) }
+    };
+    let command = |command: &Command| proto::Command {
         group: command.group,
         session: command.session,
         sequence: command.sequence,
         principal: command.principal.clone(),
         auth_revision: command.auth_revision,
-        operations: command.operations.iter().map(operation_to_proto).collect(),
-    }
-}
-
-fn operation_to_proto(operation: &Operation) -> proto::Operation {
-    use proto::operation::Operation as Op;
-    let operation = match operation {
-        Operation::Put { key, value } => Op::Put(proto::Put { key: key.clone(), value: value.clone() }),
-        Operation::Delete { key } => Op::Delete(proto::Delete { key: key.clone() }),
+        operations: command.operations.iter().map(operation).collect(),
     };
-    proto::Operation { operation: Some(operation) }
+    proto::Envelope {
+        version: envelope.version,
+        cluster_time_ms: envelope.cluster_time_ms,
+        commands: envelope.commands.iter().map(command).collect(),
+    }
 }
 
 /// Keys and values share the memory of `data`. An error is one sentence; whoever applies must stop at it.
 pub fn decode_envelope(data: Bytes) -> Result<Envelope, String> {
     check_counts(&data)?;
+    let envelope = match direct::read_envelope(&data) {
+        Some(envelope) => {
+            check_version(envelope.version)?;
+            envelope.commands.iter().try_for_each(|command| check_count(command.operations.len()))?;
+            envelope
+        }
+        None => general(data)?,
+    };
+    envelope.commands.iter().flat_map(|command| &command.operations).try_for_each(check_operation)?;
+    Ok(envelope)
+}
+
+fn general(data: Bytes) -> Result<Envelope, String> {
     let message = proto::Envelope::decode(data).map_err(|error| format!("the envelope is damaged: {error}"))?;
-    if message.version != ENVELOPE_VERSION {
-        let version = message.version;
-        return Err(format!(
-            "the envelope has version {version}, and this program knows {ENVELOPE_VERSION}; run a newer one"
-        ));
-    }
+    // Before what only another version knows is met.
+    check_version(message.version)?;
     Ok(Envelope {
         version: message.version,
         cluster_time_ms: message.cluster_time_ms,
         commands: message.commands.into_iter().map(command_from_proto).collect::<Result<_, _>>()?,
     })
+}
+
+fn check_version(version: u32) -> Result<(), String> {
+    if version != ENVELOPE_VERSION {
+        return Err(format!(
+            "the envelope has version {version}, and this program knows {ENVELOPE_VERSION}; run a newer one"
+        ));
+    }
+    Ok(())
 }
 
 fn check_counts(data: &[u8]) -> Result<(), String> {
@@ -76,10 +96,7 @@ fn check_counts(data: &[u8]) -> Result<(), String> {
 }
 
 fn command_from_proto(command: proto::Command) -> Result<Command, String> {
-    let count = command.operations.len();
-    if count == 0 || count > COMMAND_OPERATIONS_MAX {
-        return Err(format!("a command of {count} operations; there are 1 to {COMMAND_OPERATIONS_MAX}"));
-    }
+    check_count(command.operations.len())?;
     Ok(Command {
         group: command.group,
         session: command.session,
@@ -98,18 +115,29 @@ fn command_from_proto(command: proto::Command) -> Result<Command, String> {
 fn operation_from_proto(operation: proto::Operation) -> Result<Operation, String> {
     use proto::operation::Operation as Op;
     match operation.operation {
-        Some(Op::Put(proto::Put { key, value })) => {
-            check_key(&key)?;
+        Some(Op::Put(proto::Put { key, value })) => Ok(Operation::Put { key, value }),
+        Some(Op::Delete(proto::Delete { key })) => Ok(Operation::Delete { key }),
+        None => Err("an operation that this program does not know; run a newer one".to_string()),
+    }
+}
+
+fn check_count(operations: usize) -> Result<(), String> {
+    if operations == 0 || operations > COMMAND_OPERATIONS_MAX {
+        return Err(format!("a command of {operations} operations; there are 1 to {COMMAND_OPERATIONS_MAX}"));
+    }
+    Ok(())
+}
+
+fn check_operation(operation: &Operation) -> Result<(), String> {
+    match operation {
+        Operation::Put { key, value } => {
+            check_key(key)?;
             if value.len() > VALUE_BYTES_MAX {
                 return Err(format!("a value of {} bytes, the limit is {VALUE_BYTES_MAX}", value.len()));
             }
-            Ok(Operation::Put { key, value })
+            Ok(())
         }
-        Some(Op::Delete(proto::Delete { key })) => {
-            check_key(&key)?;
-            Ok(Operation::Delete { key })
-        }
-        None => Err("an operation that this program does not know; run a newer one".to_string()),
+        Operation::Delete { key } => check_key(key),
     }
 }
 

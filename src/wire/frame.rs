@@ -71,6 +71,16 @@ pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Fr
     Ok(Some(frame))
 }
 
+/// What `read` makes of the next frame, which is taken off the front of `buffer` then; of a small one alone, if all of it
+/// has arrived.
+pub(super) fn take_small<T>(buffer: &mut BytesMut, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    let length = complete_frame(buffer, SMALL_FRAME_BYTES).ok()??;
+    let end = FRAME_HEADER_BYTES + length;
+    let found = read(&buffer[FRAME_HEADER_BYTES..end])?;
+    buffer.advance(end);
+    Some(found)
+}
+
 /// Appends `message` as a frame.
 pub(super) fn put_frame(message: &impl Message, out: &mut BytesMut) {
     put_frame_of(message.encoded_len(), message, out);
@@ -79,8 +89,13 @@ pub(super) fn put_frame(message: &impl Message, out: &mut BytesMut) {
 /// The same, of a message that has `length` bytes.
 pub(super) fn put_frame_of(length: usize, message: &impl Message, out: &mut BytesMut) {
     out.reserve(FRAME_HEADER_BYTES + length);
-    out.put_u32(u32::try_from(length).expect("callers check FRAME_BYTES_MAX for whatever can be large"));
+    out.put_slice(&header(length));
     message.encode(out).expect("a BytesMut grows as needed");
+}
+
+/// The header of a frame of `length` bytes.
+pub(super) fn header(length: usize) -> [u8; FRAME_HEADER_BYTES] {
+    u32::try_from(length).expect("callers check FRAME_BYTES_MAX for whatever can be large").to_be_bytes()
 }
 
 #[cfg(test)]

@@ -7,15 +7,20 @@
 //! client's frames           client.rs  typed, legacy.rs text     quote.rs  how a key or value is written
 //! peer's frames             peer.rs    hello, consensus, forwarded requests
 //! log entry's data          envelope.rs
+//!
+//! a protobuf message        direct.rs  the most frequent ones, field by field; convert.rs all, by way of prost
 //! ```
 //!
 //! Whatever arrives was written by somebody else: a decoder never panics and never takes more memory than a small
 //! multiple of the bytes that have arrived. What is not understood is a [`BadFrame`], which closes the connection;
-//! a request that is understood but refused is an answer. Keys and values are slices of the frame, never copies.
+//! a request that is understood but refused is an answer. Keys and values of some size are slices of the frame, never
+//! copies.
 
 mod client;
 mod convert;
+mod direct;
 mod envelope;
+mod fields;
 mod frame;
 #[rustfmt::skip]
 #[allow(clippy::all)]
@@ -31,6 +36,7 @@ mod walk;
 
 pub use client::{
     ClientRequest, FirstFrame, Style, decode_first, decode_reply, decode_request, encode_reply, encode_request,
+    take_short_reply, take_short_request,
 };
 pub use envelope::{decode_envelope, encode_envelope};
 pub use frame::{BadFrame, FRAME_HEADER_BYTES, FrameError, SMALL_FRAME_BYTES, take_frame};

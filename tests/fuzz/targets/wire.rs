@@ -63,7 +63,17 @@ fn check_client_request(asked: &ClientRequest) {
     }
 }
 
+/// `bytes` as they stand in a connection's buffer.
+fn framed(bytes: &[u8]) -> BytesMut {
+    let length = u32::try_from(bytes.len()).expect("inputs are short");
+    BytesMut::from(&[&length.to_be_bytes()[..], bytes].concat()[..])
+}
+
 pub fn client_frame(bytes: &[u8]) -> bool {
+    if let Some(asked) = wire::take_short_request(&mut framed(bytes)) {
+        let general = wire::decode_request(Bytes::copy_from_slice(bytes));
+        assert_eq!(general, Ok(asked), "the short way reads something else");
+    }
     let asked = decode(bytes, wire::decode_request, encode_client_request);
     asked.inspect(check_client_request).is_some_and(|asked| asked.request.is_ok())
 }
@@ -83,6 +93,10 @@ pub fn first_frame(bytes: &[u8]) -> bool {
 }
 
 pub fn client_reply(bytes: &[u8]) -> bool {
+    if let Some(answer) = wire::take_short_reply(&mut framed(bytes), &mut None) {
+        let general = wire::decode_reply(Bytes::copy_from_slice(bytes));
+        assert_eq!(general, Ok(answer), "the short way reads something else");
+    }
     decode(bytes, wire::decode_reply, |(id, reply)| {
         Some(frame(|out| wire::encode_reply(*id, Style::Typed, reply, FROM, out)))
     })
