@@ -56,7 +56,7 @@ pub enum Style {
         error: Error,
     },
     Line,
-    Listing(Listing),
+    Listing(Box<Listing>),
 }
 
 /// A LIST on a line: asked for page by page, a key a line, then END. Each page is atomic; the whole is not.
@@ -199,7 +199,7 @@ impl Pipeline {
 
     pub fn push_listing(&mut self, listing: Listing, admission: &mut Admission) {
         let (first, if_not_leading) = listing.next_page(self.limits.page_keys);
-        self.push_request(Style::Listing(listing), first, if_not_leading, admission);
+        self.push_request(Style::Listing(Box::new(listing)), first, if_not_leading, admission);
     }
 
     fn push(&mut self, style: Style, state: State) {

@@ -262,6 +262,9 @@ impl Session {
 
     /// False: no frame is complete. A bad one ends the input, and what was asked before it is still answered.
     fn next_frame(&mut self, admission: &mut Admission) -> bool {
+        if self.input.len() < wire::FRAME_HEADER_BYTES {
+            return false;
+        }
         if let Some(asked) = wire::take_short_request(&mut self.input) {
             self.units += 1;
             self.on_client_frame(asked, admission);
