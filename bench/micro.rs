@@ -299,7 +299,7 @@ fn store(criterion: &mut Criterion) {
         let mut keys = keys.iter().cycle();
         criterion.bench_function(&format!("store, get, {name} keys"), |bencher| {
             let mut get =
-                || store.view().get(black_box(keys.next().expect("it has no end"))).map(|found| found.version);
+                || store.view().get(black_box(keys.next().expect("it has no end"))).map(|found| found.version());
             bencher.iter(|| get().expect("every key was put"));
         });
     }

@@ -69,7 +69,7 @@ fn answer(request: Request, keys: &Keys, leader: Option<Leader>) -> Option<Outco
         }
         Request::Get { key, .. } => {
             let found = |value: &Bytes| Found {
-                value: value.clone(),
+                value: value.clone().into(),
                 create_revision: Revision(1),
                 mod_revision: Revision(2),
                 version: 3,

@@ -40,7 +40,7 @@ const PURE: [&str; 15] = [
     "node/waiting.rs",
 ];
 /// Crates that pure code may use. `log` is the hooks' and the operator's; it changes no outcome.
-const PURE_CRATES: [&str; 5] = ["bytes", "log", "prost", "thiserror", "xxhash_rust"];
+const PURE_CRATES: [&str; 6] = ["bytes", "log", "prost", "thiserror", "triomphe", "xxhash_rust"];
 const IMPURE_STD: [&str; 8] = ["env", "fs", "io", "net", "os", "process", "random", "thread"];
 /// Names that are impure wherever they come from, and keywords.
 const IMPURE_NAMES: [&str; 13] = [

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Error, ErrorCode, Latency};
 use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term};
+use crate::base::{LogIndex, NodeId, Operation, Revision, Role, Term, Value};
 
 /// What a client asks of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ pub enum Outcome {
 /// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    pub value: Bytes,
+    pub value: Value,
     pub create_revision: Revision,
     pub mod_revision: Revision,
     /// 1 when the key was created, one more for each put since.

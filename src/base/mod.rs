@@ -11,6 +11,7 @@ pub mod limits;
 pub mod members;
 pub mod moment;
 pub mod random;
+pub mod record;
 pub mod role;
 pub mod space;
 pub mod stage;
@@ -23,6 +24,7 @@ pub use ids::{ClusterId, InstanceId, LogIndex, NodeId, PersistSeq, Revision, Ter
 pub use members::{Member, Members};
 pub use moment::Moment;
 pub use random::Random;
+pub use record::{Record, RecordMaker, Value};
 pub use role::Role;
 pub use space::{Shortage, Space};
 pub use stage::Stage;

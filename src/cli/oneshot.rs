@@ -110,7 +110,7 @@ pub fn get(args: GetArgs) -> Exit {
         return run(client, format(&args.server), request);
     }
     match client.call(&request) {
-        Ok(Outcome::Value { found, .. }) => emit(&found.map_or_else(Bytes::new, |found| found.value)),
+        Ok(Outcome::Value { found, .. }) => emit(&found.map_or_else(Bytes::new, |found| found.value.into())),
         Ok(other) => emit(&output::outcome(other, Format::Raw)),
         Err(error) => failed(&error, Format::Raw),
     }

@@ -7,19 +7,18 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::Record;
-use crate::base::Revision;
+use crate::base::{Record, Revision};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(u64);
 
 impl Digest {
-    pub fn add(&mut self, key: &[u8], record: &Record) {
-        self.0 = self.0.wrapping_add(hash(key, record));
+    pub fn add(&mut self, record: &Record) {
+        self.0 = self.0.wrapping_add(hash(record));
     }
 
-    pub fn remove(&mut self, key: &[u8], record: &Record) {
-        self.0 = self.0.wrapping_sub(hash(key, record));
+    pub fn remove(&mut self, record: &Record) {
+        self.0 = self.0.wrapping_sub(hash(record));
     }
 
     /// As nodes compare it: with the revision, since a delete of an absent key changes nothing else.
@@ -30,13 +29,14 @@ impl Digest {
 
 /// Three hashes in a chain, each the seed of the next: what is short is hashed in one go, where a hash that takes its
 /// input in parts would first set up half a kilobyte. The numbers hold both lengths, so no byte can change its part.
-fn hash(key: &[u8], record: &Record) -> u64 {
+fn hash(record: &Record) -> u64 {
+    let (key, value) = (record.key(), record.value());
     let mut numbers = [0; 40];
     let parts =
-        [key.len() as u64, record.value.len() as u64, record.create_revision.0, record.mod_revision.0, record.version];
+        [key.len() as u64, value.len() as u64, record.create_revision().0, record.mod_revision().0, record.version()];
     for (number, bytes) in parts.iter().zip(numbers.chunks_exact_mut(8)) {
         bytes.copy_from_slice(&number.to_be_bytes());
     }
     let numbers = xxh3_64(&numbers);
-    xxh3_64_with_seed(&record.value, xxh3_64_with_seed(key, numbers))
+    xxh3_64_with_seed(value, xxh3_64_with_seed(key, numbers))
 }

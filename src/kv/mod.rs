@@ -9,8 +9,8 @@
 //! No history is kept: only what is current can be read.
 
 mod digest;
-mod heads;
+mod keys;
 mod store;
 mod tree;
 
-pub use store::{Applied, OperationResult, Page, Record, RevisionError, Store, View};
+pub use store::{Applied, OperationResult, Page, RevisionError, Store, View};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::digest::Digest;
 use super::tree::Tree;
-use crate::base::{Command, Operation, Revision};
+use crate::base::{Command, Operation, Record, RecordMaker, Revision};
 
 /// What a key of a page counts beside its own bytes: what an answer needs to tell one key from the next.
 const KEY_OVERHEAD_BYTES: usize = 4;
@@ -21,18 +21,7 @@ pub struct Store {
     records: Tree<Record>,
     revision: Revision,
     digest: Digest,
-}
-
-/// What is stored under a key. Cloning shares the value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub value: Bytes,
-    /// When the key was last created.
-    pub create_revision: Revision,
-    /// When the value was last put.
-    pub mod_revision: Revision,
-    /// 1 when the key was created, one more for each put since.
-    pub version: u64,
+    maker: RecordMaker,
 }
 
 /// What one command did.
@@ -86,16 +75,13 @@ impl Store {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> OperationResult {
-        let Store { records, revision, digest } = self;
+        let Store { records, revision, digest, maker } = self;
         records.upsert(key, |old| {
-            let value = Bytes::copy_from_slice(value);
-            let mut record = Record { value, create_revision: *revision, mod_revision: *revision, version: 1 };
             if let Some(old) = old {
-                digest.remove(key, old);
-                record.create_revision = old.create_revision;
-                record.version = old.version + 1;
+                digest.remove(old);
             }
-            digest.add(key, &record);
+            let record = maker.put(key, value, *revision, old);
+            digest.add(&record);
             record
         });
         OperationResult::Put
@@ -104,7 +90,7 @@ impl Store {
     fn delete(&mut self, key: &[u8]) -> OperationResult {
         let removed = self.records.remove(key);
         if let Some(record) = &removed {
-            self.digest.remove(key, record);
+            self.digest.remove(record);
         }
         OperationResult::Deleted { existed: removed.is_some() }
     }
@@ -153,7 +139,7 @@ impl<'a> View<'a> {
             return Err(RevisionError::Future { asked });
         }
         match self.get(key) {
-            Some(record) if record.mod_revision <= asked => Ok(Some(record)),
+            Some(record) if record.mod_revision() <= asked => Ok(Some(record)),
             None if asked == current => Ok(None),
             _ => Err(RevisionError::Compacted { asked }),
         }
@@ -169,7 +155,7 @@ impl<'a> View<'a> {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let mut page = Page { keys: Vec::new(), more: false, revision: self.revision() };
         let mut bytes = 0;
-        for (key, _) in self.store.records.iter_from(start).take_while(|(key, _)| key.starts_with(prefix)) {
+        for key in self.store.records.iter_from(start).map(Record::key).take_while(|key| key.starts_with(prefix)) {
             bytes += key.len() + KEY_OVERHEAD_BYTES;
             if page.keys.len() == limit || (bytes > bytes_max && !page.keys.is_empty()) {
                 page.more = true;
@@ -258,7 +244,7 @@ mod tests {
                 if random.below(3) == 0 { delete(&key) } else { put(&key, &format!("v{}", random.below(3))) };
             store.apply(&command(vec![operation]));
             let mut anew = Digest::default();
-            store.records.iter_from(Bound::Unbounded).for_each(|(key, record)| anew.add(key, record));
+            store.records.iter_from(Bound::Unbounded).for_each(|record| anew.add(record));
             assert_eq!(store.digest, anew, "step {step}");
         }
     }
@@ -267,10 +253,10 @@ mod tests {
     fn a_key_knows_when_it_was_created_when_it_changed_and_how_often() {
         let mut store = store([put("a", "1"), put("b", "x"), put("a", "2")]);
         let record = store.view().get(b"a").unwrap().clone();
-        assert_eq!((record.create_revision, record.mod_revision, record.version), (Revision(1), Revision(3), 2));
+        assert_eq!((record.create_revision(), record.mod_revision(), record.version()), (Revision(1), Revision(3), 2));
         let again = store.apply(&command(vec![delete("a"), put("a", "3"), put("a", "4")]));
         let record = store.view().get(b"a").unwrap();
-        assert_eq!((record.create_revision, record.mod_revision, record.version), (Revision(4), Revision(4), 2));
+        assert_eq!((record.create_revision(), record.mod_revision(), record.version()), (Revision(4), Revision(4), 2));
         assert_eq!(
             again.results,
             [OperationResult::Deleted { existed: true }, OperationResult::Put, OperationResult::Put]
@@ -286,7 +272,7 @@ mod tests {
         }
         drop(store.apply(&command(vec![Operation::Delete { key: frame.slice(0..1) }])));
         assert!(frame.is_unique(), "the store keeps the buffer alive");
-        assert_eq!(store.view().get(b"xx").unwrap().value, "xxx");
+        assert_eq!(store.view().get(b"xx").unwrap().value(), b"xxx");
     }
 
     #[test]
@@ -294,7 +280,7 @@ mod tests {
         let store = store([put("old", "1"), put("new", "2"), put("gone", "3"), delete("gone")]);
         let view = store.view();
         let (asked, current) = (Revision(1), Revision(4));
-        assert_eq!(view.get_at(b"old", Some(asked)).unwrap().unwrap().value, "1");
+        assert_eq!(view.get_at(b"old", Some(asked)).unwrap().unwrap().value(), b"1");
         assert_eq!(view.get_at(b"new", Some(asked)), Err(RevisionError::Compacted { asked }));
         let asked_then = Revision(3);
         assert_eq!(view.get_at(b"gone", Some(asked_then)), Err(RevisionError::Compacted { asked: asked_then }));
@@ -323,8 +309,16 @@ mod tests {
     /// sorted when asked.
     #[derive(Default)]
     struct Model {
-        rows: Vec<(Bytes, Record)>,
+        rows: Vec<(Bytes, Row)>,
         revision: Revision,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Row {
+        value: Bytes,
+        create_revision: Revision,
+        mod_revision: Revision,
+        version: u64,
     }
 
     impl Model {
@@ -340,13 +334,13 @@ mod tests {
                 Operation::Put { key, value } => {
                     let old = self.rows.iter().find(|row| row.0 == key).map(|row| row.1.clone());
                     self.rows.retain(|row| row.0 != key);
-                    let record = Record {
+                    let row = Row {
                         value: value.clone(),
                         create_revision: old.as_ref().map_or(revision, |old| old.create_revision),
                         mod_revision: revision,
                         version: old.map_or(1, |old| old.version + 1),
                     };
-                    self.rows.push((key_of(key), record));
+                    self.rows.push((key_of(key), row));
                     OperationResult::Put
                 }
                 Operation::Delete { key } => {
@@ -402,8 +396,14 @@ mod tests {
         assert_eq!(view.len(), model.rows.len(), "{place}");
         assert_eq!(view.is_empty(), model.rows.is_empty(), "{place}");
         let key = random_key(random, 1);
-        let expected = model.rows.iter().find(|row| row.0 == key).map(|row| &row.1);
-        assert_eq!(view.get(&key), expected, "{place}, key {key:?}");
+        let expected = model.rows.iter().find(|row| row.0 == key).map(|row| row.1.clone());
+        let found = view.get(&key).map(|record| Row {
+            value: Bytes::copy_from_slice(record.value()),
+            create_revision: record.create_revision(),
+            mod_revision: record.mod_revision(),
+            version: record.version(),
+        });
+        assert_eq!(found, expected, "{place}, key {key:?}");
         let prefix = random_key(random, 0);
         let after = (random.below(2) == 0).then(|| random_key(random, 0));
         let limit = random.below(5) as usize;

@@ -1,6 +1,7 @@
 //! What a read is answered with, from the state at one revision. Pure; by consensus and by whoever reads beside it.
 
 use crate::api::{Error, ErrorCode, Found, Leader, Outcome, Reply, Request};
+use crate::base::Record;
 use crate::base::limits::{FRAME_BYTES_MAX, RESULT_KEYS_MAX, SHORT_READ_KEYS_MAX};
 use crate::kv;
 
@@ -38,12 +39,12 @@ pub fn answer(view: kv::View<'_>, request: &Request, leader: Option<Leader>) -> 
     Reply { result: result.map_err(revision_error), leader }
 }
 
-pub fn found(record: &kv::Record) -> Found {
+pub fn found(record: &Record) -> Found {
     Found {
-        value: record.value.clone(),
-        create_revision: record.create_revision,
-        mod_revision: record.mod_revision,
-        version: record.version,
+        value: record.clone().into(),
+        create_revision: record.create_revision(),
+        mod_revision: record.mod_revision(),
+        version: record.version(),
     }
 }
 

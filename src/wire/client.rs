@@ -213,7 +213,7 @@ mod tests {
 
     fn value_reply(value: Bytes) -> Reply {
         let revision = Revision(9);
-        let found = Found { value, create_revision: revision, mod_revision: revision, version: 1 };
+        let found = Found { value: value.into(), create_revision: revision, mod_revision: revision, version: 1 };
         Reply { result: Ok(Outcome::Value { revision, found: Some(found) }), leader: None }
     }
 

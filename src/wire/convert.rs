@@ -137,7 +137,7 @@ fn outcome_to_proto(outcome: &Outcome) -> proto::client_response::Outcome {
         Outcome::Deleted { existed, .. } => Out::Deleted(proto::DeleteDone { existed: *existed }),
         Outcome::Value { found, .. } => Out::Got(proto::GetDone {
             found: found.as_ref().map(|found| proto::Found {
-                value: found.value.clone(),
+                value: found.value.clone().into(),
                 create_revision: found.create_revision.0,
                 mod_revision: found.mod_revision.0,
                 version: found.version,
@@ -180,7 +180,7 @@ fn outcome_from_proto(revision: Revision, outcome: proto::client_response::Outco
         Out::Got(proto::GetDone { found }) => Outcome::Value {
             revision,
             found: found.map(|found| Found {
-                value: found.value,
+                value: found.value.into(),
                 create_revision: Revision(found.create_revision),
                 mod_revision: Revision(found.mod_revision),
                 version: found.version,

@@ -326,7 +326,7 @@ pub fn read_reply(frame: &[u8], named: &mut Option<Leader>) -> Option<(u64, Repl
 
 fn found(message: &[u8]) -> Option<Found> {
     let mut found = Reader::new(message);
-    let value = Bytes::copy_from_slice(found.bytes(tag::FOUND_VALUE)?);
+    let value = found.bytes(tag::FOUND_VALUE)?.into();
     let create_revision = Revision(found.number(tag::CREATE_REVISION)?);
     let mod_revision = Revision(found.number(tag::MOD_REVISION)?);
     let version = found.number(tag::FOUND_VERSION)?;

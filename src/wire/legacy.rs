@@ -104,7 +104,7 @@ fn text(outcome: &Outcome) -> Option<Bytes> {
     Some(match outcome {
         Outcome::Put { .. } | Outcome::Deleted { existed: true, .. } => OK,
         Outcome::Deleted { existed: false, .. } => NIL,
-        Outcome::Value { found, .. } => found.as_ref().map_or(NIL, |found| found.value.clone()),
+        Outcome::Value { found, .. } => found.as_ref().map_or(NIL, |found| found.value.clone().into()),
         Outcome::Keys { keys, .. } if keys.is_empty() => Bytes::from_static(b"(empty)"),
         Outcome::Keys { keys, .. } => joined(keys)?,
         // No text command asks for it.

@@ -132,7 +132,7 @@ fn outcome(random: &mut Random) -> Outcome {
         2 => Outcome::Value {
             revision: at,
             found: maybe(random, |random| Found {
-                value: bytes(random, 0),
+                value: bytes(random, 0).into(),
                 create_revision: revision(random),
                 mod_revision: revision(random),
                 version: number(random),

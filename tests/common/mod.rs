@@ -335,5 +335,5 @@ pub fn disk_state(data_dir: &std::path::Path) -> std::collections::BTreeMap<Vec<
     }
     let view = store.view();
     let keys = view.list(b"", None, 0, usize::MAX).keys;
-    keys.into_iter().map(|key| (key.to_vec(), view.get(&key).expect("it was listed").value.to_vec())).collect()
+    keys.into_iter().map(|key| (key.to_vec(), view.get(&key).expect("it was listed").value().to_vec())).collect()
 }

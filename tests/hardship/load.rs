@@ -89,7 +89,7 @@ fn answer(outcome: api::Outcome) -> (Outcome, u64) {
     match outcome {
         api::Outcome::Put { revision } => (Outcome::Put, revision.0),
         api::Outcome::Deleted { revision, existed } => (Outcome::Deleted { existed }, revision.0),
-        api::Outcome::Value { revision, found } => (Outcome::Value(found.map(|found| found.value)), revision.0),
+        api::Outcome::Value { revision, found } => (Outcome::Value(found.map(|found| found.value.into())), revision.0),
         api::Outcome::Keys { revision, keys, more } => (Outcome::Keys { keys, more }, revision.0),
         other @ (api::Outcome::Status(_) | api::Outcome::Latency(_)) => {
             panic!("no answer to an operation: {other:?}")

@@ -203,7 +203,12 @@ impl Client {
 type Answer = Result<Outcome, ErrorCode>;
 
 fn found(value: Bytes) -> raftkv::api::Found {
-    raftkv::api::Found { value, create_revision: Revision::ZERO, mod_revision: Revision::ZERO, version: 0 }
+    raftkv::api::Found {
+        value: value.into(),
+        create_revision: Revision::ZERO,
+        mod_revision: Revision::ZERO,
+        version: 0,
+    }
 }
 
 /// Keys and values here need no quotes.
@@ -245,7 +250,7 @@ fn recorded_outcome(outcome: Outcome) -> history::Outcome {
     match outcome {
         Outcome::Put { .. } => history::Outcome::Put,
         Outcome::Deleted { existed, .. } => history::Outcome::Deleted { existed },
-        Outcome::Value { found, .. } => history::Outcome::Value(found.map(|found| found.value)),
+        Outcome::Value { found, .. } => history::Outcome::Value(found.map(|found| found.value.into())),
         Outcome::Keys { keys, more, .. } => history::Outcome::Keys { keys, more },
         Outcome::Status(_) | Outcome::Latency(_) => unreachable!("no client asks for it"),
     }

@@ -7,20 +7,46 @@ use crate::base::Random;
 
 type Model = BTreeMap<Vec<u8>, u64>;
 
+/// What the trees here hold: a key and a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    key: Vec<u8>,
+    value: u64,
+}
+
+impl Keyed for Row {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+fn put(tree: &mut Tree<Row>, key: &[u8], value: u64) -> Option<u64> {
+    let mut seen = None;
+    tree.upsert(key, |old| {
+        seen = old.map(|row| row.value);
+        Row { key: key.to_vec(), value }
+    });
+    seen
+}
+
+fn remove(tree: &mut Tree<Row>, key: &[u8]) -> Option<u64> {
+    tree.remove(key).map(|row| row.value)
+}
+
 /// Panics unless all that the module promises of the tree holds.
-fn check<V>(tree: &Tree<V>) {
+fn check(tree: &Tree<Row>) {
     let mut depths = Vec::new();
     let keys = check_node(&tree.root, None, None, 0, &mut depths);
     assert_eq!(keys, tree.len, "the count");
     assert_eq!(tree.is_empty(), keys == 0);
     assert!(depths.windows(2).all(|pair| pair[0] == pair[1]), "leaves at different depths: {depths:?}");
-    let inner_without_keys = matches!(&*tree.root, Node::Inner(inner) if inner.separators.is_empty());
+    let inner_without_keys = matches!(&*tree.root, Node::Inner(inner) if inner.separators.len() == 0);
     assert!(!inner_without_keys, "the root has one child");
 }
 
 /// How many keys are below `node`, which has to lie in `from..to`.
-fn check_node<V>(
-    node: &Node<V>,
+fn check_node(
+    node: &Node<Row>,
     from: Option<&[u8]>,
     to: Option<&[u8]>,
     depth: usize,
@@ -32,17 +58,16 @@ fn check_node<V>(
     match node {
         Node::Leaf(leaf) => {
             depths.push(depth);
-            leaf.heads.check(&leaf.entries);
-            assert!(leaf.entries.iter().all(|entry| lies_within(&entry.key)), "a key lies elsewhere");
-            assert!(leaf.entries.capacity() <= leaf.entries.len() + 2 * ROOM, "memory is kept");
-            leaf.entries.len()
+            leaf.check();
+            assert!(leaf.iter_from(0).all(|row| lies_within(&row.key)), "a key lies elsewhere");
+            leaf.len()
         }
         Node::Inner(inner) => {
-            inner.heads.check(&inner.separators);
-            assert!(inner.separators.iter().all(|separator| lies_within(separator)), "a separator lies elsewhere");
+            inner.separators.check();
+            assert!(inner.separators.iter_from(0).all(|key| lies_within(key)), "a separator lies elsewhere");
             assert_eq!(inner.children.len(), inner.separators.len() + 1);
             let ends = |at: usize| inner.separators.get(at).map(|separator| &**separator);
-            let child = |(at, child): (usize, &Arc<Node<V>>)| {
+            let child = |(at, child): (usize, &Arc<Node<Row>>)| {
                 let from = at.checked_sub(1).and_then(ends).or(from);
                 check_node(child, from, ends(at).or(to), depth + 1, depths)
             };
@@ -51,16 +76,16 @@ fn check_node<V>(
     }
 }
 
-fn entries(tree: &Tree<u64>, start: Bound<&[u8]>) -> Vec<(Vec<u8>, u64)> {
-    tree.iter_from(start).map(|(key, value)| (key.to_vec(), *value)).collect()
+fn entries(tree: &Tree<Row>, start: Bound<&[u8]>) -> Vec<(Vec<u8>, u64)> {
+    tree.iter_from(start).map(|row| (row.key.clone(), row.value)).collect()
 }
 
 /// That it holds the same, asked in every way, about `key` above all.
-fn compare(tree: &Tree<u64>, model: &Model, key: &[u8], place: &str) {
+fn compare(tree: &Tree<Row>, model: &Model, key: &[u8], place: &str) {
     assert_eq!(tree.len(), model.len(), "{place}");
-    assert_eq!(tree.get(key), model.get(key), "{place}, key {key:?}");
+    assert_eq!(tree.get(key).map(|row| &row.value), model.get(key), "{place}, key {key:?}");
     for start in [Bound::Included(key), Bound::Excluded(key)] {
-        let found: Vec<_> = tree.iter_from(start).take(3).map(|(key, value)| (key, *value)).collect();
+        let found: Vec<_> = tree.iter_from(start).take(3).map(|row| (&row.key[..], row.value)).collect();
         let expected = model.range::<[u8], _>((start, Bound::Unbounded)).take(3);
         assert_eq!(found, expected.map(|(key, value)| (&key[..], *value)).collect::<Vec<_>>(), "{place}, {start:?}");
     }
@@ -99,14 +124,9 @@ fn it_does_what_a_map_of_the_standard_library_does() {
             if random.below(8) < removals {
                 // One that is there, mostly.
                 key = model.range(key.clone()..).next().map_or_else(|| key.clone(), |(key, _)| key.clone());
-                assert_eq!(tree.remove(&key), model.remove(&key), "{place}, key {key:?}");
+                assert_eq!(remove(&mut tree, &key), model.remove(&key), "{place}, key {key:?}");
             } else {
-                let mut seen = None;
-                tree.upsert(&key, |old| {
-                    seen = old.copied();
-                    step
-                });
-                assert_eq!(seen, model.insert(key.clone(), step), "{place}, key {key:?}");
+                assert_eq!(put(&mut tree, &key, step), model.insert(key.clone(), step), "{place}, key {key:?}");
             }
             check(&tree);
             compare(&tree, &model, &key, &place);
@@ -129,9 +149,9 @@ fn a_clone_stays_as_it_was_while_the_other_changes() {
             }
             let key = key_of(&mut random);
             if random.below(3) == 0 {
-                assert_eq!(tree.remove(&key), model.remove(&key), "seed {seed}, step {step}");
+                assert_eq!(remove(&mut tree, &key), model.remove(&key), "seed {seed}, step {step}");
             } else {
-                tree.upsert(&key, |_| step);
+                put(&mut tree, &key, step);
                 model.insert(key, step);
             }
         }
@@ -147,16 +167,16 @@ fn a_clone_stays_as_it_was_while_the_other_changes() {
 fn a_write_below_a_clone_copies_one_node_on_each_level_and_a_removal_of_nothing_copies_none() {
     let mut tree = numbered((0..20_000).collect());
     let frozen = tree.clone();
-    assert_eq!(tree.remove(b"absent"), None);
+    assert_eq!(remove(&mut tree, b"absent"), None);
     assert!(Arc::ptr_eq(&tree.root, &frozen.root), "copied for nothing");
-    tree.upsert(&number(7_000), |_| 1);
+    put(&mut tree, &number(7_000), 1);
     assert_eq!(unshared(&tree.root, &frozen.root), (3, 3), "nodes copied, levels");
-    tree.upsert(&number(7_000), |_| 2);
+    put(&mut tree, &number(7_000), 2);
     assert_eq!(unshared(&tree.root, &frozen.root), (3, 3), "what is its own is changed in place");
 }
 
 /// How many nodes the trees do not share, and how many levels they have.
-fn unshared(a: &Arc<Node<u64>>, b: &Arc<Node<u64>>) -> (usize, usize) {
+fn unshared(a: &Arc<Node<Row>>, b: &Arc<Node<Row>>) -> (usize, usize) {
     match (&**a, &**b) {
         (Node::Inner(a_inner), Node::Inner(b_inner)) => {
             let below: Vec<_> = a_inner.children.iter().zip(&b_inner.children).map(|(a, b)| unshared(a, b)).collect();
@@ -171,13 +191,10 @@ fn number(number: u64) -> Vec<u8> {
     format!("key{number:012}").into_bytes()
 }
 
-fn numbered(numbers: Vec<u64>) -> Tree<u64> {
+fn numbered(numbers: Vec<u64>) -> Tree<Row> {
     let mut tree = Tree::default();
     for at in numbers {
-        tree.upsert(&number(at), |old| {
-            assert_eq!(old, None);
-            at
-        });
+        assert_eq!(put(&mut tree, &number(at), at), None);
     }
     tree
 }
@@ -196,13 +213,13 @@ fn keys_may_come_and_go_in_any_order() {
     const COUNT: u64 = 5_000;
     let orders = || [(0..COUNT).collect(), (0..COUNT).rev().collect(), shuffled(COUNT)];
     for (at, coming) in orders().into_iter().enumerate() {
-        let full: Tree<u64> = numbered(coming);
+        let full = numbered(coming);
         check(&full);
-        assert!(full.iter_from(Bound::Unbounded).map(|(_, value)| *value).eq(0..COUNT), "order {at}");
+        assert!(full.iter_from(Bound::Unbounded).map(|row| row.value).eq(0..COUNT), "order {at}");
         for going in orders() {
             let mut tree = full.clone();
             for (step, at) in going.into_iter().enumerate() {
-                assert_eq!(tree.remove(&number(at)), Some(at));
+                assert_eq!(remove(&mut tree, &number(at)), Some(at));
                 assert_eq!(tree.get(&number(at)), None);
                 if step % 97 == 0 {
                     check(&tree);
@@ -214,7 +231,7 @@ fn keys_may_come_and_go_in_any_order() {
     }
 }
 
-fn nodes<V>(node: &Node<V>) -> usize {
+fn nodes(node: &Node<Row>) -> usize {
     match node {
         Node::Leaf(_) => 1,
         Node::Inner(inner) => 1 + inner.children.iter().map(|child| nodes(child)).sum::<usize>(),
@@ -236,8 +253,8 @@ fn separators_are_no_longer_than_they_have_to_be() {
     let mut tree = Tree::default();
     for at in 0..1000_u64 {
         let key = format!("{at:03}/and/what/tells/nothing/apart");
-        tree.upsert(key.as_bytes(), |_| at);
+        put(&mut tree, key.as_bytes(), at);
     }
     let Node::Inner(root) = &*tree.root else { panic!("1000 keys fit into no leaf") };
-    assert!(root.separators.iter().all(|separator| separator.len() <= 3), "{:?}", root.separators);
+    assert!(root.separators.iter_from(0).all(|key| key.len() <= 3), "{:?}", root.separators);
 }

@@ -31,7 +31,8 @@ fn node_id(id: u32) -> NodeId {
 }
 
 fn value(value: &Bytes) -> Reply {
-    let found = Found { value: value.clone(), create_revision: Revision(1), mod_revision: Revision(1), version: 1 };
+    let found =
+        Found { value: value.clone().into(), create_revision: Revision(1), mod_revision: Revision(1), version: 1 };
     Reply { result: Ok(Outcome::Value { revision: Revision(1), found: Some(found) }), leader: None }
 }
 

@@ -84,7 +84,7 @@ impl Replies {
                 self.write_at(revision).is_some_and(|found| *found == (operation.clone(), *existed))
             }
             (api::Request::Get { key, .. }, api::Outcome::Value { found, .. }) => {
-                found.as_ref().map(|found| &found.value) == self.value_at(key, revision)
+                found.as_ref().map(|found| &found.value[..]) == self.value_at(key, revision).map(|value| &value[..])
             }
             (api::Request::List { prefix, after, limit, .. }, api::Outcome::Keys { keys, more, .. }) => {
                 let behind = |key: &&Bytes| key.starts_with(prefix) && after.as_ref().is_none_or(|after| *key > after);

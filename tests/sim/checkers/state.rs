@@ -34,10 +34,10 @@ pub fn digest<'a>(view: kv::View<'_>, keys: impl Iterator<Item = &'a [u8]>) -> u
         match view.get(key) {
             None => hash.mix(0),
             Some(record) => {
-                hash.mix(record.create_revision.0);
-                hash.mix(record.mod_revision.0);
-                hash.mix(record.version);
-                hash.mix(u64::from(crc32fast::hash(&record.value)) << 16 | record.value.len() as u64);
+                hash.mix(record.create_revision().0);
+                hash.mix(record.mod_revision().0);
+                hash.mix(record.version());
+                hash.mix(u64::from(crc32fast::hash(record.value())) << 16 | record.value().len() as u64);
             }
         }
     }

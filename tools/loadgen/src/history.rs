@@ -106,7 +106,9 @@ impl Found {
         let (outcome, revision) = match outcome {
             api::Outcome::Put { revision } => (Outcome::Put, revision),
             api::Outcome::Deleted { revision, existed } => (Outcome::Deleted { existed }, revision),
-            api::Outcome::Value { revision, found } => (Outcome::Value(found.map(|found| found.value)), revision),
+            api::Outcome::Value { revision, found } => {
+                (Outcome::Value(found.map(|found| found.value.into())), revision)
+            }
             api::Outcome::Keys { revision, keys, more } => (Outcome::Keys { keys, more }, revision),
             api::Outcome::Status(_) | api::Outcome::Latency(_) => return None,
         };

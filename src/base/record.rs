@@ -1,0 +1,199 @@
+//! What is stored under a key, and a value as it is handed out.
+
+use std::fmt;
+use std::ops::Deref;
+
+use bytes::Bytes;
+use triomphe::ThinArc;
+
+use super::Revision;
+
+/// A key, its value and where they come from. It never changes. Cloning shares it.
+///
+/// It is one piece of memory behind one word, counts and lengths included: whoever finds the word beside the key's
+/// neighbours is one access away from everything, and many of them lie in a cache line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record(ThinArc<About, u8>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct About {
+    create_revision: Revision,
+    mod_revision: Revision,
+    version: u64,
+    /// The key is so many of the bytes, the value the rest.
+    key_bytes: usize,
+}
+
+/// Puts the parts of records together, in memory that it keeps for the next.
+#[derive(Debug, Default)]
+pub struct RecordMaker(Vec<u8>);
+
+impl RecordMaker {
+    /// What `key` holds when `value` is put at `revision` in the place of `old`.
+    pub fn put(&mut self, key: &[u8], value: &[u8], revision: Revision, old: Option<&Record>) -> Record {
+        self.0.clear();
+        self.0.extend_from_slice(key);
+        self.0.extend_from_slice(value);
+        let about = About {
+            create_revision: old.map_or(revision, Record::create_revision),
+            mod_revision: revision,
+            version: old.map_or(0, Record::version) + 1,
+            key_bytes: key.len(),
+        };
+        Record(ThinArc::from_header_and_slice(about, &self.0))
+    }
+}
+
+impl Record {
+    pub fn key(&self) -> &[u8] {
+        &self.0.slice[..self.about().key_bytes]
+    }
+
+    pub fn value(&self) -> &[u8] {
+        &self.0.slice[self.about().key_bytes..]
+    }
+
+    /// When the key was last created.
+    pub fn create_revision(&self) -> Revision {
+        self.about().create_revision
+    }
+
+    /// When the value was last put.
+    pub fn mod_revision(&self) -> Revision {
+        self.about().mod_revision
+    }
+
+    /// 1 when the key was created, one more for each put since.
+    pub fn version(&self) -> u64 {
+        self.about().version
+    }
+
+    fn about(&self) -> &About {
+        &self.0.header.header
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, value) = (Value::from(self.key()), Value::from(self.clone()));
+        write!(f, "{:?} at {key:?}: {value:?}", self.about())
+    }
+}
+
+/// A value, shared with the message or the record that it came in.
+#[derive(Clone)]
+pub struct Value(Source);
+
+#[derive(Clone)]
+enum Source {
+    Message(Bytes),
+    Record(Record),
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Source::Message(bytes) => bytes,
+            Source::Record(record) => record.value(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Record> for Value {
+    fn from(record: Record) -> Value {
+        Value(Source::Record(record))
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Value {
+        Value(Source::Message(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value(Source::Message(bytes.into()))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Value {
+        Value(Source::Message(Bytes::copy_from_slice(bytes)))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::from(text.as_bytes())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::from(text.into_bytes())
+    }
+}
+
+impl From<Value> for Bytes {
+    fn from(value: Value) -> Bytes {
+        match value.0 {
+            Source::Message(bytes) => bytes,
+            Source::Record(_) => Bytes::from_owner(value),
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Eq for Value {}
+
+impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
+    fn eq(&self, other: &T) -> bool {
+        self[..] == *other.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_tells_what_it_was_made_of() {
+        let mut maker = RecordMaker::default();
+        let first = maker.put(b"key", b"value", Revision(3), None);
+        let second = maker.put(b"key", b"", Revision(7), Some(&first));
+        for (record, value, mod_revision, version) in [(&first, &b"value"[..], 3, 1), (&second, b"", 7, 2)] {
+            assert_eq!((record.key(), record.value()), (&b"key"[..], value));
+            assert_eq!((record.create_revision(), record.mod_revision()), (Revision(3), Revision(mod_revision)));
+            assert_eq!(record.version(), version);
+        }
+        assert_eq!(first, first.clone());
+        assert_ne!(maker.put(b"a", b"bc", Revision(1), None), maker.put(b"ab", b"c", Revision(1), None));
+    }
+
+    #[test]
+    fn a_value_is_the_memory_that_it_came_in() {
+        let record = RecordMaker::default().put(b"key", b"value", Revision(1), None);
+        let value = Value::from(record.clone());
+        assert_eq!((&value[..], value.as_ptr()), (record.value(), record.value().as_ptr()));
+        let bytes = Bytes::from(value.clone());
+        assert_eq!((&bytes[..], bytes.as_ptr()), (&value[..], value.as_ptr()));
+        drop((record, value));
+        assert_eq!(bytes, "value", "it lives as long as who has it");
+        let message = Bytes::copy_from_slice(b"value");
+        assert_eq!(Bytes::from(Value::from(message.clone())).as_ptr(), message.as_ptr());
+    }
+}

@@ -1,0 +1,339 @@
+//! A node's keys, found by numbers that lie side by side, not by looking behind pointers.
+//!
+//! A node's keys are neighbours, so they begin alike. How many bytes all of them share is kept, and of what follows in
+//! each key up to 8 bytes as one number, its head, the first byte the highest, what lacks as zeros:
+//!
+//! ```text
+//!   key of the node      prefix        head               not in the head
+//!   user/0017/name       user/00       17/name, 0x00      -
+//!   user/0023/address    user/00       23/addre           ss
+//!   user/0023/admin      user/00       23/admin           -
+//! ```
+//!
+//! A greater head means a greater key. Of keys with the same head, one that ends within it is the lesser the shorter
+//! it is, for then the zeros of the longer one are its own bytes; keys that go on behind it are compared from there.
+//! So a search compares the prefix once, then numbers, and touches keys only where heads are the same.
+
+use std::cmp::Ordering;
+use std::slice;
+use std::sync::Arc;
+
+use crate::base::Record;
+
+/// Most keys of a node: with more, a write moves and copies more; with fewer, the tree is higher and its nodes' own
+/// memory weighs more. From 32 to 96 no difference was measured (`bench/README.md`).
+pub const KEYS_MAX: usize = 64;
+/// A full list gets room for so many more: few, since most keys of a store lie in lists that rarely change.
+pub const ROOM: usize = 4;
+
+const HEAD_BYTES: usize = size_of::<u64>();
+/// A prefix up to this long is kept beside the heads: looking for it in the first key would be one memory access more.
+const PREFIX_NEAR_BYTES: usize = 24;
+/// Slots in one cache line, as most processors have them.
+const LINE_SLOTS: usize = 64 / size_of::<Slot<usize>>();
+
+/// What has a key, under which it is found; it never changes.
+pub trait Keyed {
+    fn key(&self) -> &[u8];
+}
+
+impl Keyed for Record {
+    fn key(&self) -> &[u8] {
+        Record::key(self)
+    }
+}
+
+/// A key alone.
+impl Keyed for Arc<[u8]> {
+    fn key(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Keys, or what has keys, sorted.
+#[derive(Clone, Debug)]
+pub struct Keys<K> {
+    /// What the first and the last key share, and so all.
+    prefix_bytes: usize,
+    /// The prefix, if it is not longer.
+    prefix_near: [u8; PREFIX_NEAR_BYTES],
+    slots: Vec<Slot<K>>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot<K> {
+    head: u64,
+    keyed: K,
+}
+
+impl<K: Keyed> Keys<K> {
+    /// Of none.
+    pub fn new() -> Keys<K> {
+        Keys { prefix_bytes: 0, prefix_near: [0; PREFIX_NEAR_BYTES], slots: Vec::new() }
+    }
+
+    /// Of one.
+    pub fn of(keyed: K) -> Keys<K> {
+        Keys::from_slots(vec![Slot { head: 0, keyed }])
+    }
+
+    /// Their heads are anything yet.
+    fn from_slots(slots: Vec<Slot<K>>) -> Keys<K> {
+        let mut keys = Keys { slots, ..Keys::new() };
+        keys.renew();
+        keys
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn get(&self, at: usize) -> Option<&K> {
+        self.slots.get(at).map(|slot| &slot.keyed)
+    }
+
+    pub fn iter_from(&self, at: usize) -> Iter<'_, K> {
+        Iter(self.slots[at..].iter())
+    }
+
+    /// Where `key` is, or where it would have to be inserted.
+    pub fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let Some(first) = self.slots.first() else { return Err(0) };
+        let start = &key[..self.prefix_bytes.min(key.len())];
+        let prefix = self.prefix_near.get(..self.prefix_bytes);
+        match start.cmp(prefix.unwrap_or_else(|| &first.keyed.key()[..self.prefix_bytes])) {
+            Ordering::Less => Err(0),
+            Ordering::Greater => Err(self.len()),
+            Ordering::Equal => self.search_by_head(key),
+        }
+    }
+
+    /// As [`Keys::search`], for a key that begins with the prefix.
+    fn search_by_head(&self, key: &[u8]) -> Result<usize, usize> {
+        let head = head_of(key, self.prefix_bytes);
+        let from = self.lesser(head);
+        let to = from + self.slots[from..].iter().take_while(|slot| slot.head == head).count();
+        let behind = self.prefix_bytes + HEAD_BYTES;
+        let found = self.slots[from..to].binary_search_by(|slot| compare_behind(slot.keyed.key(), key, behind));
+        found.map(|at| from + at).map_err(|at| from + at)
+    }
+
+    /// How many heads are less than `head`.
+    ///
+    /// A binary search would wait for memory at each of its first steps, since where it looks next depends on what it
+    /// found. Here the first look goes to the last head of every cache line, all at once, and the second into the one
+    /// line that is left.
+    fn lesser(&self, head: u64) -> usize {
+        let (lines, rest) = self.slots.as_chunks::<LINE_SLOTS>();
+        let before = lines.iter().map(|line| usize::from(line[LINE_SLOTS - 1].head < head)).sum::<usize>();
+        let line = lines.get(before).map_or(rest, |line| &line[..]);
+        before * LINE_SLOTS + line.iter().map(|slot| usize::from(slot.head < head)).sum::<usize>()
+    }
+
+    /// Puts `keyed` in the place of one that has the same key.
+    pub fn replace(&mut self, at: usize, keyed: K) {
+        debug_assert!(self.slots[at].keyed.key() == keyed.key(), "a replacement has another key");
+        self.slots[at].keyed = keyed;
+    }
+
+    /// `at`: where a search for it says.
+    pub fn insert(&mut self, at: usize, keyed: K) {
+        let last = self.len();
+        insert(&mut self.slots, at, Slot { head: 0, keyed });
+        if !self.renew_if_stale(at, last) {
+            self.slots[at].head = head_of(self.slots[at].keyed.key(), self.prefix_bytes);
+        }
+    }
+
+    pub fn remove(&mut self, at: usize) -> K {
+        let removed = remove(&mut self.slots, at);
+        self.renew_if_stale(at, self.len());
+        removed.keyed
+    }
+
+    /// Keeps what is before `cut`.
+    pub fn split_off(&mut self, cut: usize) -> Keys<K> {
+        let behind = Keys::from_slots(split_off(&mut self.slots, cut));
+        self.renew();
+        behind
+    }
+
+    /// Takes in `more`, which lie behind.
+    pub fn append(&mut self, more: Keys<K>) {
+        append(&mut self.slots, more.slots);
+        self.renew();
+    }
+
+    /// True if a change at `at`, where `last` would be the last key's place, has changed the prefix, which only the ends
+    /// decide: all heads are new then.
+    fn renew_if_stale(&mut self, at: usize, last: usize) -> bool {
+        let is_stale = (at == 0 || at == last) && self.shared_by_ends() != self.prefix_bytes;
+        if is_stale {
+            self.renew();
+        }
+        is_stale
+    }
+
+    fn renew(&mut self) {
+        self.prefix_bytes = self.shared_by_ends();
+        self.prefix_near = [0; PREFIX_NEAR_BYTES];
+        if let (Some(first), Some(near)) = (self.slots.first(), self.prefix_near.get_mut(..self.prefix_bytes)) {
+            near.copy_from_slice(&first.keyed.key()[..self.prefix_bytes]);
+        }
+        for slot in &mut self.slots {
+            slot.head = head_of(slot.keyed.key(), self.prefix_bytes);
+        }
+    }
+
+    fn shared_by_ends(&self) -> usize {
+        match &self.slots[..] {
+            [first, .., last] => shared_bytes(first.keyed.key(), last.keyed.key()),
+            [only] => only.keyed.key().len(),
+            [] => 0,
+        }
+    }
+
+    /// Panics unless all that is kept of these keys is what it would be if it were made anew.
+    #[cfg(test)]
+    pub fn check(&self)
+    where
+        K: Clone,
+    {
+        let anew = Keys::from_slots(self.slots.clone());
+        assert!(self.slots.is_sorted_by(|a, b| a.keyed.key() < b.keyed.key()), "keys out of order");
+        assert_eq!((self.prefix_bytes, self.prefix_near), (anew.prefix_bytes, anew.prefix_near), "the prefix");
+        assert!(self.slots.iter().map(|slot| slot.head).eq(anew.slots.iter().map(|slot| slot.head)), "the heads");
+        assert!(self.slots.capacity() <= self.slots.len() + 2 * ROOM, "memory is kept");
+    }
+}
+
+/// See [`Keys::iter_from`].
+#[derive(Debug)]
+pub struct Iter<'a, K>(slice::Iter<'a, Slot<K>>);
+
+impl<'a, K> Iterator for Iter<'a, K> {
+    type Item = &'a K;
+
+    fn next(&mut self) -> Option<&'a K> {
+        self.0.next().map(|slot| &slot.keyed)
+    }
+}
+
+/// How many bytes two keys have in common at their start.
+pub fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// `key` has at least `prefix_bytes`.
+fn head_of(key: &[u8], prefix_bytes: usize) -> u64 {
+    let rest = &key[prefix_bytes..];
+    if let Some(head) = rest.first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
+    // A shift of the key's last bytes is quicker than a copy of so many bytes as are left.
+    if let Some(last) = key.last_chunk() {
+        let lacking_bits = 8 * (HEAD_BYTES - rest.len()) as u32;
+        return u64::from_be_bytes(*last).checked_shl(lacking_bits).unwrap_or(0);
+    }
+    let mut head = [0; HEAD_BYTES];
+    head[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(head)
+}
+
+/// How keys relate that have the same prefix and head, which end `behind` bytes from their start.
+fn compare_behind(a: &[u8], b: &[u8], behind: usize) -> Ordering {
+    if a.len().min(b.len()) <= behind { a.len().cmp(&b.len()) } else { a[behind..].cmp(&b[behind..]) }
+}
+
+// ---- lists that keep little room ---------------------------------------------------------------------------
+
+pub fn insert<T>(list: &mut Vec<T>, at: usize, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(ROOM);
+    }
+    list.insert(at, item);
+}
+
+pub fn remove<T>(list: &mut Vec<T>, at: usize) -> T {
+    let item = list.remove(at);
+    if list.capacity() - list.len() > 2 * ROOM {
+        list.shrink_to(list.len() + ROOM);
+    }
+    item
+}
+
+pub fn split_off<T>(list: &mut Vec<T>, cut: usize) -> Vec<T> {
+    let behind = list.split_off(cut);
+    list.shrink_to_fit();
+    behind
+}
+
+pub fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
+    list.reserve_exact(more.len());
+    list.extend(more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_the_8_bytes_behind_the_prefix_and_zeros_for_what_lacks() {
+        assert_eq!(head_of(b"abcdefghij", 1), u64::from_be_bytes(*b"bcdefghi"));
+        assert_eq!(head_of(b"abcdefghij", 7), u64::from_be_bytes(*b"hij\0\0\0\0\0"));
+        assert_eq!(head_of(b"abcdefghij", 10), 0);
+        assert_eq!(head_of(b"abc", 1), u64::from_be_bytes(*b"bc\0\0\0\0\0\0"));
+        assert_eq!(head_of(b"", 0), 0);
+    }
+
+    fn keys(of: &[impl AsRef<[u8]>]) -> Keys<Arc<[u8]>> {
+        let mut keys = Keys::new();
+        of.iter().for_each(|key| keys.insert(keys.len(), Arc::from(key.as_ref())));
+        keys.check();
+        keys
+    }
+
+    #[test]
+    fn keys_that_differ_only_in_zeros_at_their_ends_are_told_apart() {
+        let all: Vec<Vec<u8>> = (0..20).map(|zeros| [&b"a"[..], &vec![0; zeros]].concat()).collect();
+        for present in 0..20 {
+            let some: Vec<&Vec<u8>> = all.iter().skip(present % 3).step_by(1 + present % 4).collect();
+            let keys = keys(&some);
+            for zeros in 0..22 {
+                let key = [&b"a"[..], &vec![0; zeros]].concat();
+                assert_eq!(keys.search(&key), some.binary_search(&&key), "{zeros} zeros");
+            }
+        }
+    }
+
+    /// The search goes to the ends of cache lines first: however many there are, and wherever it ends.
+    #[test]
+    fn each_key_is_found_among_any_number() {
+        for count in 0..=KEYS_MAX {
+            let all: Vec<String> = (0..count).map(|number| format!("key{:03}", 2 * number + 1)).collect();
+            let keys = keys(&all);
+            for number in 0..2 * count + 1 {
+                let key = format!("key{number:03}");
+                assert_eq!(keys.search(key.as_bytes()), all.binary_search(&key), "{key} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_without_the_prefix_is_before_all_or_behind_all() {
+        let keys = keys(&["prefix/a", "prefix/b"]);
+        for before in ["", "p", "prefix", "prefix.z", "prefix/"] {
+            assert_eq!(keys.search(before.as_bytes()), Err(0), "{before}");
+        }
+        for behind in ["prefix0", "q", "prefixed/a"] {
+            assert_eq!(keys.search(behind.as_bytes()), Err(2), "{behind}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_among_no_keys() {
+        let keys = Keys::<Arc<[u8]>>::new();
+        assert_eq!(keys.search(b""), Err(0));
+        assert_eq!(keys.search(b"a"), Err(0));
+    }
+}
