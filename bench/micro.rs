@@ -70,8 +70,14 @@ fn only_frame(mut buffer: BytesMut) -> Bytes {
 fn client_frames(criterion: &mut Criterion) {
     let mut buffer = BytesMut::new();
     wire::encode_request(7, &Request::Write(put(1)), IfNotLeading::Forward, &mut buffer);
-    let frame = only_frame(buffer.split());
+    let arrived = buffer.split();
     criterion.bench_function("typed PUT, decode", |bencher| {
+        let again = || arrived.clone();
+        let decode = |mut buffer| wire::take_short_request(black_box(&mut buffer)).expect("it is short");
+        bencher.iter_batched(again, decode, BatchSize::SmallInput);
+    });
+    let frame = only_frame(arrived.clone());
+    criterion.bench_function("typed PUT, decode in general", |bencher| {
         bencher.iter(|| wire::decode_request(black_box(frame.clone())).expect("it is a request"));
     });
     let reply = Reply { result: Ok(Outcome::Put { revision: Revision(9) }), leader: None };

@@ -5,6 +5,7 @@
 //! touches a clock, a thread, a socket or a file.
 
 pub mod address;
+pub mod chunked;
 pub mod entry;
 pub mod ids;
 pub mod limits;
@@ -19,6 +20,7 @@ pub mod steps;
 pub mod words;
 
 pub use address::is_same_address;
+pub use chunked::ChunkedQueue;
 pub use entry::{Command, Entry, EntryKind, Envelope, HardState, Operation};
 pub use ids::{ClusterId, InstanceId, LogIndex, NodeId, PersistSeq, Revision, Term};
 pub use members::{Member, Members};

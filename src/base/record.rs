@@ -24,9 +24,11 @@ struct About {
     key_bytes: usize,
 }
 
-/// Puts the parts of records together, in memory that it keeps for the next.
+/// Puts the parts of records together, in memory that it keeps for the next, if it is not much.
 #[derive(Debug, Default)]
 pub struct RecordMaker(Vec<u8>);
+
+const KEPT_BYTES: usize = 64 * 1024;
 
 impl RecordMaker {
     /// What `key` holds when `value` is put at `revision` in the place of `old`.
@@ -40,7 +42,11 @@ impl RecordMaker {
             version: old.map_or(0, Record::version) + 1,
             key_bytes: key.len(),
         };
-        Record(ThinArc::from_header_and_slice(about, &self.0))
+        let record = Record(ThinArc::from_header_and_slice(about, &self.0));
+        if self.0.capacity() > KEPT_BYTES {
+            self.0 = Vec::new();
+        }
+        record
     }
 }
 
@@ -75,12 +81,11 @@ impl Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (key, value) = (Value::from(self.key()), Value::from(self.clone()));
-        write!(f, "{:?} at {key:?}: {value:?}", self.about())
+        write!(f, "b\"{}\": b\"{}\", {:?}", self.key().escape_ascii(), self.value().escape_ascii(), self.about())
     }
 }
 
-/// A value, shared with the message or the record that it came in.
+/// A value. It shares the memory of the record that it is in, or of the message that it came in, if that is large.
 #[derive(Clone)]
 pub struct Value(Source);
 
@@ -88,6 +93,16 @@ pub struct Value(Source);
 enum Source {
     Message(Bytes),
     Record(Record),
+}
+
+impl Value {
+    /// What stays in memory as long as this does, beside what this is itself: of a record all of it.
+    pub fn held_bytes(&self) -> usize {
+        match &self.0 {
+            Source::Message(bytes) => bytes.len(),
+            Source::Record(record) => record.key().len() + record.value().len() + size_of::<About>(),
+        }
+    }
 }
 
 impl Deref for Value {
@@ -195,5 +210,23 @@ mod tests {
         assert_eq!(bytes, "value", "it lives as long as who has it");
         let message = Bytes::copy_from_slice(b"value");
         assert_eq!(Bytes::from(Value::from(message.clone())).as_ptr(), message.as_ptr());
+    }
+
+    #[test]
+    fn a_value_counts_the_key_that_stays_with_it() {
+        let record = RecordMaker::default().put(&[b'k'; 4096], b"", Revision(1), None);
+        let value = Value::from(record);
+        assert!(value.is_empty());
+        assert!((4096..4200).contains(&value.held_bytes()), "{}", value.held_bytes());
+        assert_eq!(Value::from("value").held_bytes(), 5);
+    }
+
+    #[test]
+    fn what_a_large_record_was_made_in_is_given_back() {
+        let mut maker = RecordMaker::default();
+        maker.put(b"key", &[0; 2 * KEPT_BYTES], Revision(1), None);
+        assert_eq!(maker.0.capacity(), 0);
+        maker.put(b"key", b"value", Revision(2), None);
+        assert!(maker.0.capacity() >= 8, "the next needs no memory");
     }
 }

@@ -16,21 +16,21 @@
 
 use std::cmp::Ordering;
 use std::slice;
-use std::sync::Arc;
 
+use triomphe::ThinArc;
+
+use super::lists;
 use crate::base::Record;
 
 /// Most keys of a node: with more, a write moves and copies more; with fewer, the tree is higher and its nodes' own
-/// memory weighs more. From 32 to 96 no difference was measured (`bench/README.md`).
+/// memory weighs more.
 pub const KEYS_MAX: usize = 64;
-/// A full list gets room for so many more: few, since most keys of a store lie in lists that rarely change.
-pub const ROOM: usize = 4;
 
 const HEAD_BYTES: usize = size_of::<u64>();
 /// A prefix up to this long is kept beside the heads: looking for it in the first key would be one memory access more.
 const PREFIX_NEAR_BYTES: usize = 24;
-/// Slots in one cache line, as most processors have them.
-const LINE_SLOTS: usize = 64 / size_of::<Slot<usize>>();
+/// Slots that a search looks at together: what a cache line holds, as most processors have them.
+const GROUP: usize = 64 / size_of::<Slot<Record>>();
 
 /// What has a key, under which it is found; it never changes.
 pub trait Keyed {
@@ -43,10 +43,19 @@ impl Keyed for Record {
     }
 }
 
-/// A key alone.
-impl Keyed for Arc<[u8]> {
+/// A key alone, in one word like a record.
+#[derive(Clone, Debug)]
+pub struct Separator(ThinArc<(), u8>);
+
+impl Separator {
+    pub fn new(key: &[u8]) -> Separator {
+        Separator(ThinArc::from_header_and_slice((), key))
+    }
+}
+
+impl Keyed for Separator {
     fn key(&self) -> &[u8] {
-        self
+        &self.0.slice
     }
 }
 
@@ -121,13 +130,13 @@ impl<K: Keyed> Keys<K> {
     /// How many heads are less than `head`.
     ///
     /// A binary search would wait for memory at each of its first steps, since where it looks next depends on what it
-    /// found. Here the first look goes to the last head of every cache line, all at once, and the second into the one
-    /// line that is left.
+    /// found. Here nothing depends on anything: the last head of every group is looked at, all at once, and then the one
+    /// group that is left, which has come with its last head.
     fn lesser(&self, head: u64) -> usize {
-        let (lines, rest) = self.slots.as_chunks::<LINE_SLOTS>();
-        let before = lines.iter().map(|line| usize::from(line[LINE_SLOTS - 1].head < head)).sum::<usize>();
-        let line = lines.get(before).map_or(rest, |line| &line[..]);
-        before * LINE_SLOTS + line.iter().map(|slot| usize::from(slot.head < head)).sum::<usize>()
+        let (groups, rest) = self.slots.as_chunks::<GROUP>();
+        let before = groups.iter().map(|group| usize::from(group[GROUP - 1].head < head)).sum::<usize>();
+        let group = groups.get(before).map_or(rest, |group| &group[..]);
+        before * GROUP + group.iter().map(|slot| usize::from(slot.head < head)).sum::<usize>()
     }
 
     /// Puts `keyed` in the place of one that has the same key.
@@ -138,36 +147,37 @@ impl<K: Keyed> Keys<K> {
 
     /// `at`: where a search for it says.
     pub fn insert(&mut self, at: usize, keyed: K) {
-        let last = self.len();
-        insert(&mut self.slots, at, Slot { head: 0, keyed });
-        if !self.renew_if_stale(at, last) {
+        let is_end = at == 0 || at == self.len();
+        lists::insert(&mut self.slots, at, Slot { head: 0, keyed });
+        if !(is_end && self.renew_if_stale()) {
             self.slots[at].head = head_of(self.slots[at].keyed.key(), self.prefix_bytes);
         }
     }
 
     pub fn remove(&mut self, at: usize) -> K {
-        let removed = remove(&mut self.slots, at);
-        self.renew_if_stale(at, self.len());
+        let removed = lists::remove(&mut self.slots, at);
+        if at == 0 || at == self.len() {
+            self.renew_if_stale();
+        }
         removed.keyed
     }
 
     /// Keeps what is before `cut`.
     pub fn split_off(&mut self, cut: usize) -> Keys<K> {
-        let behind = Keys::from_slots(split_off(&mut self.slots, cut));
+        let behind = Keys::from_slots(lists::split_off(&mut self.slots, cut));
         self.renew();
         behind
     }
 
     /// Takes in `more`, which lie behind.
     pub fn append(&mut self, more: Keys<K>) {
-        append(&mut self.slots, more.slots);
+        lists::append(&mut self.slots, more.slots);
         self.renew();
     }
 
-    /// True if a change at `at`, where `last` would be the last key's place, has changed the prefix, which only the ends
-    /// decide: all heads are new then.
-    fn renew_if_stale(&mut self, at: usize, last: usize) -> bool {
-        let is_stale = (at == 0 || at == last) && self.shared_by_ends() != self.prefix_bytes;
+    /// After a change at an end, which alone decides what the prefix is. True: it is another one, and all heads are new.
+    fn renew_if_stale(&mut self) -> bool {
+        let is_stale = self.shared_by_ends() != self.prefix_bytes;
         if is_stale {
             self.renew();
         }
@@ -203,7 +213,7 @@ impl<K: Keyed> Keys<K> {
         assert!(self.slots.is_sorted_by(|a, b| a.keyed.key() < b.keyed.key()), "keys out of order");
         assert_eq!((self.prefix_bytes, self.prefix_near), (anew.prefix_bytes, anew.prefix_near), "the prefix");
         assert!(self.slots.iter().map(|slot| slot.head).eq(anew.slots.iter().map(|slot| slot.head)), "the heads");
-        assert!(self.slots.capacity() <= self.slots.len() + 2 * ROOM, "memory is kept");
+        assert!(self.slots.capacity() <= self.slots.len() + 2 * lists::ROOM, "memory is kept");
     }
 }
 
@@ -245,34 +255,6 @@ fn compare_behind(a: &[u8], b: &[u8], behind: usize) -> Ordering {
     if a.len().min(b.len()) <= behind { a.len().cmp(&b.len()) } else { a[behind..].cmp(&b[behind..]) }
 }
 
-// ---- lists that keep little room ---------------------------------------------------------------------------
-
-pub fn insert<T>(list: &mut Vec<T>, at: usize, item: T) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(ROOM);
-    }
-    list.insert(at, item);
-}
-
-pub fn remove<T>(list: &mut Vec<T>, at: usize) -> T {
-    let item = list.remove(at);
-    if list.capacity() - list.len() > 2 * ROOM {
-        list.shrink_to(list.len() + ROOM);
-    }
-    item
-}
-
-pub fn split_off<T>(list: &mut Vec<T>, cut: usize) -> Vec<T> {
-    let behind = list.split_off(cut);
-    list.shrink_to_fit();
-    behind
-}
-
-pub fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
-    list.reserve_exact(more.len());
-    list.extend(more);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,9 +268,9 @@ mod tests {
         assert_eq!(head_of(b"", 0), 0);
     }
 
-    fn keys(of: &[impl AsRef<[u8]>]) -> Keys<Arc<[u8]>> {
+    fn keys(of: &[impl AsRef<[u8]>]) -> Keys<Separator> {
         let mut keys = Keys::new();
-        of.iter().for_each(|key| keys.insert(keys.len(), Arc::from(key.as_ref())));
+        of.iter().for_each(|key| keys.insert(keys.len(), Separator::new(key.as_ref())));
         keys.check();
         keys
     }
@@ -332,7 +314,7 @@ mod tests {
 
     #[test]
     fn nothing_is_found_among_no_keys() {
-        let keys = Keys::<Arc<[u8]>>::new();
+        let keys = Keys::<Separator>::new();
         assert_eq!(keys.search(b""), Err(0));
         assert_eq!(keys.search(b"a"), Err(0));
     }

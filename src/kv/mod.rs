@@ -10,6 +10,7 @@
 
 mod digest;
 mod keys;
+mod lists;
 mod store;
 mod tree;
 

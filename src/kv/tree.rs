@@ -17,7 +17,8 @@ use std::ops::Bound;
 use std::slice;
 use std::sync::Arc;
 
-use super::keys::{self, KEYS_MAX, Keyed, Keys, insert, remove, shared_bytes, split_off};
+use super::keys::{self, KEYS_MAX, Keyed, Keys, Separator, shared_bytes};
+use super::lists;
 
 /// Fewest keys of a node.
 const KEYS_MIN: usize = KEYS_MAX / 4;
@@ -39,13 +40,13 @@ enum Node<R> {
 
 #[derive(Clone, Debug)]
 struct Inner<R> {
-    separators: Keys<Arc<[u8]>>,
+    separators: Keys<Separator>,
     children: Vec<Arc<Node<R>>>,
 }
 
 /// What a node gives up to its parent when it has become too large.
 struct Split<R> {
-    separator: Arc<[u8]>,
+    separator: Separator,
     right: Arc<Node<R>>,
 }
 
@@ -166,7 +167,7 @@ impl<R: Keyed> Node<R> {
     }
 
     /// Becomes both nodes in one, or, where that would be too large, the first of two that are alike in size.
-    fn merge(&mut self, separator: Arc<[u8]>, right: Node<R>) -> Option<Split<R>> {
+    fn merge(&mut self, separator: Separator, right: Node<R>) -> Option<Split<R>> {
         let keys = self.keys() + right.keys();
         let cut = (keys > MERGED_KEYS_MAX).then_some(keys / 2);
         match (self, right) {
@@ -177,7 +178,7 @@ impl<R: Keyed> Node<R> {
             (Node::Inner(left), Node::Inner(right)) => {
                 left.separators.insert(left.separators.len(), separator);
                 left.separators.append(right.separators);
-                keys::append(&mut left.children, right.children);
+                lists::append(&mut left.children, right.children);
                 cut.map(|cut| left.split(cut))
             }
             _ => unreachable!("neighbours have the same depth"),
@@ -202,7 +203,7 @@ fn split_leaf<R: Keyed>(leaf: &mut Keys<R>, cut: usize) -> Split<R> {
     let right = leaf.split_off(cut);
     // No longer than it takes to tell one from the other.
     let separator = match (leaf.get(cut - 1), right.get(0)) {
-        (Some(last), Some(first)) => Arc::from(&first.key()[..=shared_bytes(last.key(), first.key())]),
+        (Some(last), Some(first)) => Separator::new(&first.key()[..=shared_bytes(last.key(), first.key())]),
         _ => unreachable!("a leaf is split between two keys"),
     };
     Split { separator, right: Arc::new(Node::Leaf(right)) }
@@ -219,13 +220,13 @@ impl<R: Keyed> Inner<R> {
     /// Takes in what the child at `at` gave up.
     fn insert(&mut self, at: usize, split: Split<R>) -> Option<Split<R>> {
         self.separators.insert(at, split.separator);
-        insert(&mut self.children, at + 1, split.right);
+        lists::insert(&mut self.children, at + 1, split.right);
         (self.separators.len() > KEYS_MAX).then(|| self.split(cut(at)))
     }
 
     /// Keeps the separators before `cut` and the children between them.
     fn split(&mut self, cut: usize) -> Split<R> {
-        let children = split_off(&mut self.children, cut + 1);
+        let children = lists::split_off(&mut self.children, cut + 1);
         let mut separators = self.separators.split_off(cut);
         let separator = separators.remove(0);
         Split { separator, right: Arc::new(Node::Inner(Inner { separators, children })) }
@@ -237,10 +238,10 @@ impl<R: Keyed + Clone> Inner<R> {
     fn level(&mut self, at: usize) {
         let left = at.saturating_sub(1);
         let separator = self.separators.remove(left);
-        let right = Arc::unwrap_or_clone(remove(&mut self.children, left + 1));
+        let right = Arc::unwrap_or_clone(lists::remove(&mut self.children, left + 1));
         if let Some(split) = Arc::make_mut(&mut self.children[left]).merge(separator, right) {
             self.separators.insert(left, split.separator);
-            insert(&mut self.children, left + 1, split.right);
+            lists::insert(&mut self.children, left + 1, split.right);
         }
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn request_cost_bytes(request: &Request) -> usize {
 /// What a reply holds while it waits somewhere, in bytes.
 pub(super) fn reply_cost_bytes(reply: &Reply) -> usize {
     let held = match &reply.result {
-        Ok(Outcome::Value { found: Some(found), .. }) => found.value.len(),
+        Ok(Outcome::Value { found: Some(found), .. }) => found.value.held_bytes(),
         Ok(Outcome::Keys { keys, .. }) => keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum(),
         Ok(Outcome::Latency(latency)) => size_of_val(&latency.stages[..]),
         _ => 0,

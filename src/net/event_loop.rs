@@ -158,7 +158,7 @@ impl Net {
             spin: config.spin,
             mailbox: mailbox.clone(),
             listener,
-            connections: Slots::new(),
+            connections: Slots::with_capacity(limits.connections_max),
             peer_lane: Lane::default(),
             client_lane: Lane::default(),
             spent_bytes: 0,

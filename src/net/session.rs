@@ -262,6 +262,7 @@ impl Session {
 
     /// False: no frame is complete. A bad one ends the input, and what was asked before it is still answered.
     fn next_frame(&mut self, admission: &mut Admission) -> bool {
+        // Mostly all that came is decoded by now: there is nothing to try twice.
         if self.input.len() < wire::FRAME_HEADER_BYTES {
             return false;
         }

@@ -26,8 +26,10 @@ pub struct Slots<T> {
 }
 
 impl<T> Slots<T> {
-    pub fn new() -> Slots<T> {
-        Slots { slots: Vec::new(), free: Vec::new() }
+    /// Room for `usual` is reserved: the system gives memory only where it is used, and nothing is copied when slots
+    /// are added, unless there are more.
+    pub fn with_capacity(usual: usize) -> Slots<T> {
+        Slots { slots: Vec::with_capacity(usual), free: Vec::with_capacity(usual) }
     }
 
     /// The id that the next `insert` returns; a socket is registered under it before it is stored.
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_names_a_removed_value_never_finds_its_successor() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::with_capacity(0);
         let (a, b) = (slots.insert("a"), slots.insert("b"));
         assert_eq!(slots.remove(a), Some("a"));
         let c = slots.insert("c");
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_next_id_is_the_one_that_insert_gives() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::with_capacity(0);
         for round in 0..20 {
             let next = slots.next_id();
             assert_eq!(slots.insert(round), next);

@@ -4,10 +4,8 @@
 //! the disk. Entries are held from some index to the end; older ones are forgotten once they are both durable and
 //! committed, and are then read back from the segments. What is durable is not known here but in `durability.rs`.
 
-use std::collections::VecDeque;
-
 use super::LogTail;
-use crate::base::{Entry, LogIndex, Term};
+use crate::base::{ChunkedQueue, Entry, LogIndex, Term};
 use crate::guard::asserting;
 
 pub(super) struct Log {
@@ -15,7 +13,7 @@ pub(super) struct Log {
     term_runs: Vec<(LogIndex, Term)>,
     last_index: LogIndex,
     /// Consecutive, ending at `last_index`.
-    entries: VecDeque<Entry>,
+    entries: ChunkedQueue<Entry>,
     entries_bytes: usize,
 }
 
@@ -25,7 +23,7 @@ impl Log {
         Log {
             term_runs: tail.term_runs,
             last_index: tail.last_index,
-            entries: VecDeque::from(tail.entries),
+            entries: tail.entries.into_iter().collect(),
             entries_bytes,
         }
     }
@@ -93,8 +91,8 @@ impl Log {
     /// Held entries from `lo` on, cut before `bytes_max`; one larger entry comes alone.
     pub fn slice(&self, lo: LogIndex, bytes_max: usize) -> Vec<Entry> {
         let Some(offset) = lo.0.checked_sub(self.first_held().0) else { return Vec::new() };
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.entries.len());
-        cut(self.entries.range(offset..), bytes_max).cloned().collect()
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        cut(self.entries.iter_from(offset), bytes_max).cloned().collect()
     }
 
     /// The sum of the costs of entries `lo..=hi`, as far as they are held.

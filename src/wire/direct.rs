@@ -1,15 +1,15 @@
 //! The short way for what nearly all traffic is: GET, PUT and DELETE, the answers to them, and envelopes of them.
 //!
 //! prost decodes into structs of its own, and encodes from them. What crosses the wire most often goes without. The
-//! writers write, byte for byte, what prost would. The readers know that one spelling of a message: its fields in the
+//! writers write, byte for byte, what prost would. The readers know little more than how that is spelled: fields in the
 //! order of their numbers, none twice, none unknown. All else is `None`, and for the general decoder, which alone says
-//! what is accepted, and as what. Pure.
+//! what is accepted, and as what; what is read here it would read in the same way. Pure.
 
 use bytes::{Bytes, BytesMut};
 
 use super::client::{ClientRequest, Style, checked};
 use super::fields::{Fields, Message, Reader, length_of, write_over};
-use super::frame::header;
+use super::frame::{FRAME_HEADER_BYTES, header};
 use crate::api::{Found, IfNotLeading, Leader, Outcome, Reply, Request};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{Command, Envelope, NodeId, Operation, Revision};
@@ -85,12 +85,15 @@ struct Get<'a> {
     by_any: bool,
 }
 
-/// The message in the message that a frame holds.
+/// The message within the message that a frame holds.
 struct Inner<'a, T>(&'a T);
+
+/// What stands in the one field of an operation: Put and Delete have the same fields, but for the value.
+struct PutOrDelete<'a>(&'a Operation);
 
 impl Message for RequestFrame<'_> {
     fn write(&self, out: &mut impl Fields) {
-        out.put(tag::CLIENT_REQUEST);
+        out.raw(tag::CLIENT_REQUEST);
         out.message(tag::CLIENT_REQ, &Inner(self));
     }
 }
@@ -100,16 +103,17 @@ impl Message for Inner<'_, RequestFrame<'_>> {
         let RequestFrame { id, asked, if_not_leading } = self.0;
         out.number(tag::ASKED_ID, *id);
         match asked {
-            Asked::Write(operation @ Operation::Put { .. }) => out.message(tag::ASKED_PUT, &Inner(*operation)),
-            Asked::Write(operation @ Operation::Delete { .. }) => out.message(tag::ASKED_DELETE, &Inner(*operation)),
+            Asked::Write(operation @ Operation::Put { .. }) => out.message(tag::ASKED_PUT, &PutOrDelete(operation)),
+            Asked::Write(operation @ Operation::Delete { .. }) => {
+                out.message(tag::ASKED_DELETE, &PutOrDelete(operation))
+            }
             Asked::Get(get) => out.message(tag::ASKED_GET, get),
         }
         out.number(tag::NO_FORWARD, u64::from(*if_not_leading == IfNotLeading::Refuse));
     }
 }
 
-/// Put and Delete have the same fields, but for the value.
-impl Message for Inner<'_, Operation> {
+impl Message for PutOrDelete<'_> {
     fn write(&self, out: &mut impl Fields) {
         match self.0 {
             Operation::Put { key, value } => {
@@ -125,7 +129,7 @@ impl Message for Get<'_> {
     fn write(&self, out: &mut impl Fields) {
         out.bytes(tag::KEY, self.key);
         if let Some(revision) = self.revision {
-            out.put(tag::AT_REVISION);
+            out.raw(tag::AT_REVISION);
             out.varint(revision.0);
         }
         out.number(tag::BY, u64::from(self.by_any));
@@ -141,14 +145,16 @@ pub fn put_request(id: u64, request: &Request, if_not_leading: IfNotLeading, out
         Request::Get { key, revision } => Asked::Get(Get { key, revision: *revision, by_any }),
         Request::List { .. } | Request::Status | Request::Scrub | Request::Latency => return false,
     };
-    put(&RequestFrame { id, asked, if_not_leading }, out)
+    append_frame(&RequestFrame { id, asked, if_not_leading }, out)
 }
 
 /// `None`: it is for the general decoder.
 pub fn read_request(frame: &[u8]) -> Option<ClientRequest> {
     let mut message = Reader::new(frame);
-    let is_request = message.has(tag::CLIENT_REQUEST) && message.has(tag::CLIENT_REQ);
-    let mut asked = Reader::new(is_request.then(|| message.delimited())??);
+    if !message.has(tag::CLIENT_REQUEST) || !message.has(tag::CLIENT_REQ) {
+        return None;
+    }
+    let mut asked = Reader::new(message.delimited()?);
     message.end()?;
     let id = asked.number(tag::ASKED_ID)?;
     let (request, by_any) = if asked.has(tag::ASKED_GET) {
@@ -233,7 +239,7 @@ enum Done<'a> {
 
 impl Message for ReplyFrame<'_> {
     fn write(&self, out: &mut impl Fields) {
-        out.put(tag::CLIENT_RESPONSE);
+        out.raw(tag::CLIENT_RESPONSE);
         out.number(tag::SENDER_ID, self.answering.get().into());
         out.message(tag::CLIENT_RESP, &Inner(self));
     }
@@ -284,7 +290,7 @@ pub fn put_reply(id: u64, reply: &Reply, answering: NodeId, out: &mut BytesMut) 
         Ok(Outcome::Value { revision, found }) => Done::Value { revision: *revision, found: found.as_ref() },
         Ok(Outcome::Keys { .. } | Outcome::Status(_) | Outcome::Latency(_)) | Err(_) => return false,
     };
-    put(&ReplyFrame { id, answering, leader: reply.leader.as_ref(), done }, out)
+    append_frame(&ReplyFrame { id, answering, leader: reply.leader.as_ref(), done }, out)
 }
 
 /// The request's id and the answer to it. `None`: it is for the general decoder. `named`: the leader that an answer
@@ -295,7 +301,10 @@ pub fn read_reply(frame: &[u8], named: &mut Option<Leader>) -> Option<(u64, Repl
         return None;
     }
     message.number_32(tag::SENDER_ID)?;
-    let mut response = Reader::new(message.has(tag::CLIENT_RESP).then(|| message.delimited())??);
+    if !message.has(tag::CLIENT_RESP) {
+        return None;
+    }
+    let mut response = Reader::new(message.delimited()?);
     message.end()?;
     if !flag(&mut response, tag::SUCCESS)? {
         return None;
@@ -344,11 +353,12 @@ fn leader_named(id: u32, address: &[u8], named: &mut Option<Leader>) -> Option<O
 }
 
 /// Appends `message` as a frame; false: it is too long for one.
-fn put(message: &impl Message, out: &mut BytesMut) -> bool {
+fn append_frame(message: &impl Message, out: &mut BytesMut) -> bool {
     let length = length_of(message);
     if length > FRAME_BYTES_MAX {
         return false;
     }
+    out.reserve(FRAME_HEADER_BYTES + length);
     out.extend_from_slice(&header(length));
     let begin = out.len();
     out.resize(begin + length, 0);
@@ -383,7 +393,7 @@ impl Message for Operation {
             Operation::Put { .. } => tag::PUT,
             Operation::Delete { .. } => tag::DELETE,
         };
-        out.message(tag, &Inner(self));
+        out.message(tag, &PutOrDelete(self));
     }
 }
 
@@ -427,175 +437,4 @@ fn command(data: &Bytes, message: &[u8]) -> Option<Command> {
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-    use crate::api::ReadBy;
-    use crate::base::Random;
-    use crate::wire::generated::{self as proto, raft_message::Type};
-    use crate::wire::testing::{self, node, only_frame};
-    use crate::wire::{convert, decode_reply, decode_request, envelope};
-
-    const ROUNDS: u64 = 3000;
-
-    fn frame_of(put: impl FnOnce(&mut BytesMut) -> bool) -> Option<Bytes> {
-        let mut out = BytesMut::new();
-        let is_here = put(&mut out);
-        assert_eq!(is_here, !out.is_empty());
-        is_here.then(|| only_frame(out))
-    }
-
-    /// As a decoder may meet them: as they were written, cut off, and with bytes changed, put in and taken out.
-    fn damaged(random: &mut Random, bytes: &[u8]) -> Vec<u8> {
-        let mut bytes = bytes.to_vec();
-        for _ in 0..random.below(3) {
-            let at = random.below(bytes.len() as u64) as usize;
-            match random.below(5) {
-                0 => bytes[at] = random.next() as u8,
-                1 => bytes[at] ^= 1 << random.below(8),
-                2 => bytes.insert(at, random.next() as u8),
-                3 if bytes.len() > 1 => drop(bytes.remove(at)),
-                _ => bytes.truncate(at.max(1)),
-            }
-        }
-        bytes
-    }
-
-    /// Of the frequent kinds, and once in a while of the others.
-    fn request(random: &mut Random) -> (u64, Request, IfNotLeading) {
-        let request = testing::request(random);
-        let if_not_leading = testing::if_not_leading(random, &request);
-        (testing::number(random), request, if_not_leading)
-    }
-
-    #[test]
-    fn the_writers_write_what_prost_would() {
-        for seed in 0..ROUNDS {
-            let random = &mut Random::new(seed);
-            let (id, request, if_not_leading) = request(random);
-            if let Some(frame) = frame_of(|out| put_request(id, &request, if_not_leading, out)) {
-                let message = proto::RaftMessage {
-                    r#type: Type::ClientRequest.into(),
-                    client_req: Some(convert::request_to_proto(id, &request, if_not_leading)),
-                    ..Default::default()
-                };
-                assert_eq!(frame, message.encode_to_vec(), "seed {seed}: {request:?}");
-            }
-            let reply = testing::reply(random);
-            if let Some(frame) = frame_of(|out| put_reply(id, &reply, node(300), out)) {
-                let message = proto::RaftMessage {
-                    r#type: Type::ClientResponse.into(),
-                    sender_id: 300,
-                    client_resp: Some(convert::reply_to_proto(id, &reply)),
-                    ..Default::default()
-                };
-                assert_eq!(frame, message.encode_to_vec(), "seed {seed}: {reply:?}");
-            }
-            let envelope = testing::envelope(random);
-            assert_eq!(envelope_bytes(&envelope), envelope::to_proto(&envelope).encode_to_vec(), "seed {seed}");
-        }
-    }
-
-    #[test]
-    fn the_readers_read_what_the_writers_write() {
-        let mut read = [0; 3];
-        for seed in 0..ROUNDS {
-            let random = &mut Random::new(seed);
-            let (id, request, if_not_leading) = request(random);
-            if let Some(frame) = frame_of(|out| put_request(id, &request, if_not_leading, out)) {
-                let asked = ClientRequest { id, style: Style::Typed, if_not_leading, request: Ok(request) };
-                assert_eq!(read_request(&frame), Some(asked), "seed {seed}");
-                read[0] += 1;
-            }
-            let reply = testing::reply(random);
-            if let Some(frame) = frame_of(|out| put_reply(id, &reply, node(3), out)) {
-                assert_eq!(read_reply(&frame, &mut None), Some((id, reply)), "seed {seed}");
-                read[1] += 1;
-            }
-            let envelope = testing::envelope(random);
-            let is_small = |command: &Command| command.group < 1 << 63;
-            if envelope.commands.iter().all(is_small) && envelope.cluster_time_ms < 1 << 63 {
-                assert_eq!(read_envelope(&envelope_bytes(&envelope)), Some(envelope), "seed {seed}");
-                read[2] += 1;
-            }
-        }
-        assert!(read.iter().all(|count| *count > ROUNDS / 10), "{read:?}");
-    }
-
-    /// Whatever the bytes: what is read here is what the general decoder reads.
-    #[test]
-    fn the_readers_read_nothing_that_the_general_decoder_does_not() {
-        let mut read = [0; 3];
-        for seed in 0..20 * ROUNDS {
-            let random = &mut Random::new(seed);
-            let (id, request, if_not_leading) = request(random);
-            if let Some(frame) = frame_of(|out| put_request(id, &request, if_not_leading, out)) {
-                let bytes = damaged(random, &frame);
-                if let Some(asked) = read_request(&bytes) {
-                    assert_eq!(decode_request(bytes.clone().into()), Ok(asked), "seed {seed}: {bytes:?}");
-                    read[0] += 1;
-                }
-            }
-            let reply = testing::reply(random);
-            if let Some(frame) = frame_of(|out| put_reply(id, &reply, node(3), out)) {
-                let bytes = damaged(random, &frame);
-                if let Some(answer) = read_reply(&bytes, &mut None) {
-                    assert_eq!(decode_reply(bytes.clone().into()), Ok(answer), "seed {seed}: {bytes:?}");
-                    read[1] += 1;
-                }
-            }
-            let written = envelope_bytes(&testing::envelope(random));
-            let bytes = Bytes::from(damaged(random, &written));
-            if let Some(read_here) = read_envelope(&bytes) {
-                let message = proto::Envelope::decode(bytes.clone()).expect("what is read here is well-formed");
-                assert_eq!(envelope::to_proto(&read_here), message, "seed {seed}: {bytes:?}");
-                read[2] += 1;
-            }
-        }
-        assert!(read.iter().all(|count| *count > ROUNDS), "{read:?}");
-    }
-
-    #[test]
-    fn what_is_spelled_otherwise_is_left_to_the_general_decoder() {
-        let get = |bytes: &'static [u8]| {
-            let asked = decode_request(Bytes::from_static(bytes)).expect("it is understood");
-            assert_eq!(asked.request, Ok(Request::Get { key: "k".into(), revision: None }));
-            read_request(bytes).is_some()
-        };
-        assert!(get(b"\x08\x04\x72\x08\x10\x07\x92\x01\x03\x0a\x01k"));
-        assert!(!get(b"\x72\x08\x10\x07\x92\x01\x03\x0a\x01k\x08\x04"), "the type stands last");
-        assert!(!get(b"\x08\x04\x72\x08\x92\x01\x03\x0a\x01k\x10\x07"), "the id stands last");
-        assert!(!get(b"\x08\x04\x10\x01\x72\x08\x10\x07\x92\x01\x03\x0a\x01k"), "a client names itself");
-        assert!(!get(b"\x08\x04\x72\x0b\x10\x07\x92\x01\x06\x0a\x01j\x0a\x01k"), "two keys, of which the last counts");
-        assert!(!get(b"\x08\x04\x72\x0b\x10\x07\x92\x01\x03\x0a\x01k\xa0\x06\x01"), "field 100 of a later version");
-    }
-
-    #[test]
-    fn answers_that_name_one_leader_share_its_address() {
-        let leader = |id, address: &str| Some(Leader { id: node(id), address: address.into() });
-        let mut named = None;
-        let mut read = |leader: Option<Leader>| {
-            let reply = Reply { result: Ok(Outcome::Put { revision: Revision(1) }), leader };
-            let frame = frame_of(|out| put_reply(1, &reply, node(3), out)).unwrap();
-            let (_, read) = read_reply(&frame, &mut named).unwrap();
-            assert_eq!(read, reply);
-            read.leader
-        };
-        let first = read(leader(1, "a:1")).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&first.address, &read(leader(1, "a:1")).unwrap().address));
-        read(leader(2, "a:1"));
-        read(leader(2, "a:2"));
-        read(None);
-        assert!(!std::sync::Arc::ptr_eq(&first.address, &read(leader(1, "a:1")).unwrap().address));
-    }
-
-    #[test]
-    fn what_is_too_large_for_a_frame_is_not_written() {
-        let request = |bytes| Request::Get { key: vec![b'k'; bytes].into(), revision: None };
-        let mut out = BytesMut::new();
-        let forward = ReadBy::Leader.if_not_leading(&request(1));
-        assert!(!put_request(1, &request(FRAME_BYTES_MAX), forward, &mut out));
-        assert!(out.is_empty());
-    }
-}
+mod tests;

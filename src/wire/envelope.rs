@@ -19,56 +19,32 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     direct::envelope_bytes(envelope)
 }
 
-/// As prost would encode it.
-#[cfg(test)]
-pub(super) fn to_proto(envelope: &Envelope) -> proto::Envelope {
-    use proto::operation::Operation as Op;
-    let operation = |operation: &Operation| {
-        let operation = match operation.clone() {
-            Operation::Put { key, value } => Op::Put(proto::Put { key, value }),
-            Operation::Delete { key } => Op::Delete(proto::Delete { key }),
-        };
-        proto::Operation { operation: Some(operation) }
-    };
-    let command = |command: &Command| proto::Command {
-        group: command.group,
-        session: command.session,
-        sequence: command.sequence,
-        principal: command.principal.clone(),
-        auth_revision: command.auth_revision,
-        operations: command.operations.iter().map(operation).collect(),
-    };
-    proto::Envelope {
-        version: envelope.version,
-        cluster_time_ms: envelope.cluster_time_ms,
-        commands: envelope.commands.iter().map(command).collect(),
-    }
-}
-
 /// Keys and values share the memory of `data`. An error is one sentence; whoever applies must stop at it.
 pub fn decode_envelope(data: Bytes) -> Result<Envelope, String> {
     check_counts(&data)?;
-    let envelope = match direct::read_envelope(&data) {
-        Some(envelope) => {
-            check_version(envelope.version)?;
-            envelope.commands.iter().try_for_each(|command| check_count(command.operations.len()))?;
-            envelope
-        }
-        None => general(data)?,
-    };
-    envelope.commands.iter().flat_map(|command| &command.operations).try_for_each(check_operation)?;
-    Ok(envelope)
+    let Some(envelope) = direct::read_envelope(&data) else { return decode_envelope_in_general(data) };
+    check_version(envelope.version)?;
+    envelope.commands.iter().try_for_each(|command| check_count(command.operations.len()))?;
+    check_operations(envelope)
 }
 
-fn general(data: Bytes) -> Result<Envelope, String> {
+/// As [`decode_envelope`], without the short way: tests compare the two.
+#[doc(hidden)]
+pub fn decode_envelope_in_general(data: Bytes) -> Result<Envelope, String> {
+    check_counts(&data)?;
     let message = proto::Envelope::decode(data).map_err(|error| format!("the envelope is damaged: {error}"))?;
     // Before what only another version knows is met.
     check_version(message.version)?;
-    Ok(Envelope {
+    check_operations(Envelope {
         version: message.version,
         cluster_time_ms: message.cluster_time_ms,
         commands: message.commands.into_iter().map(command_from_proto).collect::<Result<_, _>>()?,
     })
+}
+
+fn check_operations(envelope: Envelope) -> Result<Envelope, String> {
+    envelope.commands.iter().flat_map(|command| &command.operations).try_for_each(check_operation)?;
+    Ok(envelope)
 }
 
 fn check_version(version: u32) -> Result<(), String> {

@@ -10,7 +10,7 @@ pub trait Message {
 
 /// Takes the fields of a message.
 pub trait Fields: Sized {
-    fn put(&mut self, bytes: &[u8]);
+    fn raw(&mut self, bytes: &[u8]);
     fn varint(&mut self, value: u64);
     /// The fields of a message within, which have `length` bytes.
     fn within(&mut self, length: usize, message: &impl Message);
@@ -18,7 +18,7 @@ pub trait Fields: Sized {
     /// Nothing, if it is 0.
     fn number(&mut self, tag: &[u8], value: u64) {
         if value != 0 {
-            self.put(tag);
+            self.raw(tag);
             self.varint(value);
         }
     }
@@ -26,16 +26,16 @@ pub trait Fields: Sized {
     /// Nothing, if there are none.
     fn bytes(&mut self, tag: &[u8], value: &[u8]) {
         if !value.is_empty() {
-            self.put(tag);
+            self.raw(tag);
             self.varint(value.len() as u64);
-            self.put(value);
+            self.raw(value);
         }
     }
 
     /// Also if it holds nothing.
     fn message(&mut self, tag: &[u8], message: &impl Message) {
         let length = length_of(message);
-        self.put(tag);
+        self.raw(tag);
         self.varint(length as u64);
         self.within(length, message);
     }
@@ -58,7 +58,7 @@ pub fn write_over(place: &mut [u8], message: &impl Message) {
 struct Length(usize);
 
 impl Fields for Length {
-    fn put(&mut self, bytes: &[u8]) {
+    fn raw(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
     }
 
@@ -74,17 +74,17 @@ impl Fields for Length {
 struct Place<'a>(&'a mut [u8]);
 
 impl Fields for Place<'_> {
-    fn put(&mut self, bytes: &[u8]) {
+    fn raw(&mut self, bytes: &[u8]) {
         let place = self.0.split_off_mut(..bytes.len()).expect("the message was measured");
         place.copy_from_slice(bytes);
     }
 
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.put(&[value as u8 | 0x80]);
+            self.raw(&[value as u8 | 0x80]);
             value >>= 7;
         }
-        self.put(&[value as u8]);
+        self.raw(&[value as u8]);
     }
 
     fn within(&mut self, _: usize, message: &impl Message) {

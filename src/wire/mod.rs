@@ -8,13 +8,14 @@
 //! peer's frames             peer.rs    hello, consensus, forwarded requests
 //! log entry's data          envelope.rs
 //!
-//! a protobuf message        direct.rs  the most frequent ones, field by field; convert.rs all, by way of prost
+//! the most frequent of these: direct.rs, field by field (fields.rs). All, by way of prost: convert.rs, peer.rs,
+//! envelope.rs, counted before they are decoded (walk.rs)
 //! ```
 //!
 //! Whatever arrives was written by somebody else: a decoder never panics and never takes more memory than a small
 //! multiple of the bytes that have arrived. What is not understood is a [`BadFrame`], which closes the connection;
-//! a request that is understood but refused is an answer. Keys and values of some size are slices of the frame, never
-//! copies.
+//! a request that is understood but refused is an answer. Keys and values are slices of the frame or the
+//! entry, but for those of a client's frame of up to [`SMALL_FRAME_BYTES`], which are copied once.
 
 mod client;
 mod convert;
@@ -38,6 +39,8 @@ pub use client::{
     ClientRequest, FirstFrame, Style, decode_first, decode_reply, decode_request, encode_reply, encode_request,
     take_short_reply, take_short_request,
 };
+#[doc(hidden)]
+pub use envelope::decode_envelope_in_general;
 pub use envelope::{decode_envelope, encode_envelope};
 pub use frame::{BadFrame, FRAME_HEADER_BYTES, FrameError, SMALL_FRAME_BYTES, take_frame};
 pub use line::{HELP, LineCommand, looks_like_http, parse_line, write_reply};

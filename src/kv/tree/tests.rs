@@ -64,9 +64,12 @@ fn check_node(
         }
         Node::Inner(inner) => {
             inner.separators.check();
-            assert!(inner.separators.iter_from(0).all(|key| lies_within(key)), "a separator lies elsewhere");
+            assert!(
+                inner.separators.iter_from(0).all(|separator| lies_within(separator.key())),
+                "a separator lies elsewhere"
+            );
             assert_eq!(inner.children.len(), inner.separators.len() + 1);
-            let ends = |at: usize| inner.separators.get(at).map(|separator| &**separator);
+            let ends = |at: usize| inner.separators.get(at).map(Keyed::key);
             let child = |(at, child): (usize, &Arc<Node<Row>>)| {
                 let from = at.checked_sub(1).and_then(ends).or(from);
                 check_node(child, from, ends(at).or(to), depth + 1, depths)
@@ -256,5 +259,5 @@ fn separators_are_no_longer_than_they_have_to_be() {
         put(&mut tree, key.as_bytes(), at);
     }
     let Node::Inner(root) = &*tree.root else { panic!("1000 keys fit into no leaf") };
-    assert!(root.separators.iter_from(0).all(|key| key.len() <= 3), "{:?}", root.separators);
+    assert!(root.separators.iter_from(0).all(|separator| separator.key().len() <= 3), "{:?}", root.separators);
 }

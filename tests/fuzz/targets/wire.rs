@@ -70,7 +70,8 @@ fn framed(bytes: &[u8]) -> BytesMut {
 }
 
 pub fn client_frame(bytes: &[u8]) -> bool {
-    if let Some(asked) = wire::take_short_request(&mut framed(bytes)) {
+    let mut buffer = framed(bytes);
+    if let Some(asked) = within_memory(bytes, || wire::take_short_request(&mut buffer)) {
         let general = wire::decode_request(Bytes::copy_from_slice(bytes));
         assert_eq!(general, Ok(asked), "the short way reads something else");
     }
@@ -93,7 +94,8 @@ pub fn first_frame(bytes: &[u8]) -> bool {
 }
 
 pub fn client_reply(bytes: &[u8]) -> bool {
-    if let Some(answer) = wire::take_short_reply(&mut framed(bytes), &mut None) {
+    let mut buffer = framed(bytes);
+    if let Some(answer) = within_memory(bytes, || wire::take_short_reply(&mut buffer, &mut None)) {
         let general = wire::decode_reply(Bytes::copy_from_slice(bytes));
         assert_eq!(general, Ok(answer), "the short way reads something else");
     }
@@ -141,6 +143,8 @@ fn are_consecutive(before: LogIndex, entries: &[Entry]) -> bool {
 
 pub fn envelope(bytes: &[u8]) -> bool {
     let envelope = decode(bytes, wire::decode_envelope, |envelope| Some(wire::encode_envelope(envelope)));
+    let general = wire::decode_envelope_in_general(Bytes::copy_from_slice(bytes)).ok();
+    assert_eq!(envelope, general, "the short way reads something else");
     for operation in envelope.iter().flat_map(|envelope| &envelope.commands).flat_map(|command| &command.operations) {
         let key_or_value_is_too_large = Request::Write(operation.clone()).check().is_err();
         assert!(!key_or_value_is_too_large, "an operation that no client could ask for: {:?}", kind(operation));
