@@ -22,11 +22,10 @@ impl<T> Default for ChunkedQueue<T> {
 
 impl<T> ChunkedQueue<T> {
     pub fn len(&self) -> usize {
-        let ends = |first: &VecDeque<T>, last: &VecDeque<T>| first.len() + (self.chunks.len() - 2) * CHUNK + last.len();
-        match (self.chunks.front(), self.chunks.back()) {
-            (Some(first), Some(last)) if self.chunks.len() > 1 => ends(first, last),
-            (Some(only), _) => only.len(),
-            _ => 0,
+        let [first, last] = [self.chunks.front(), self.chunks.back()].map(|chunk| chunk.map_or(0, VecDeque::len));
+        match self.chunks.len() {
+            0 | 1 => first,
+            chunks => first + (chunks - 2) * CHUNK + last,
         }
     }
 

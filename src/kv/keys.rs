@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// The search goes to the ends of cache lines first: however many there are, and wherever it ends.
+    /// The search goes to the ends of groups first: however many there are, and wherever the last one ends.
     #[test]
     fn each_key_is_found_among_any_number() {
         for count in 0..=KEYS_MAX {

@@ -7,8 +7,6 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-#[cfg(doc)]
-use super::frame::take_frame;
 use super::frame::{BadFrame, put_frame, put_frame_of, take_small};
 use super::generated::{self as proto, raft_message::Type};
 use super::peer::{self, Hello};
@@ -58,7 +56,7 @@ pub fn decode_first(frame: Bytes) -> Result<FirstFrame, BadFrame> {
 }
 
 /// Takes the next request off the front of `buffer`, if it is small, complete and of those that are asked most. Else
-/// nothing is taken, and [`take_frame`] and [`decode_request`] tell what is there.
+/// nothing is taken, and [`super::take_frame`] and [`decode_request`] tell what is there.
 pub fn take_short_request(buffer: &mut BytesMut) -> Option<ClientRequest> {
     take_small(buffer, direct::read_request)
 }
@@ -146,7 +144,7 @@ fn reply_message(id: u64, style: Style, reply: &Reply, answering: NodeId) -> Opt
 }
 
 /// Takes the next answer and its request's id off the front of `buffer`, if it is small, complete and of those that are
-/// given most. Else nothing is taken, and [`take_frame`] and [`decode_reply`] tell what is there. `named`: the leader
+/// given most. Else nothing is taken, and [`super::take_frame`] and [`decode_reply`] tell what is there. `named`: the leader
 /// that was named last; answers that name the same share its address.
 pub fn take_short_reply(buffer: &mut BytesMut, named: &mut Option<Leader>) -> Option<(u64, Reply)> {
     take_small(buffer, |frame| direct::read_reply(frame, named))

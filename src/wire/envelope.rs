@@ -22,7 +22,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
 /// Keys and values share the memory of `data`. An error is one sentence; whoever applies must stop at it.
 pub fn decode_envelope(data: Bytes) -> Result<Envelope, String> {
     check_counts(&data)?;
-    let Some(envelope) = direct::read_envelope(&data) else { return decode_envelope_in_general(data) };
+    let Some(envelope) = direct::read_envelope(&data) else { return general(data) };
     check_version(envelope.version)?;
     envelope.commands.iter().try_for_each(|command| check_count(command.operations.len()))?;
     check_operations(envelope)
@@ -32,6 +32,11 @@ pub fn decode_envelope(data: Bytes) -> Result<Envelope, String> {
 #[doc(hidden)]
 pub fn decode_envelope_in_general(data: Bytes) -> Result<Envelope, String> {
     check_counts(&data)?;
+    general(data)
+}
+
+/// Of data whose elements were counted.
+fn general(data: Bytes) -> Result<Envelope, String> {
     let message = proto::Envelope::decode(data).map_err(|error| format!("the envelope is damaged: {error}"))?;
     // Before what only another version knows is met.
     check_version(message.version)?;
