@@ -4,11 +4,11 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use triomphe::ThinArc;
+use triomphe::{Arc, ThinArc};
 
 use super::Revision;
 
-/// A key, its value and where they come from. It never changes. Cloning shares it.
+/// A key, its value and where they come from. Cloning shares it; what is shared never changes.
 ///
 /// It is one piece of memory behind one word, counts and lengths included: whoever finds the word beside the key's
 /// neighbours is one access away from everything, and many of them lie in a cache line.
@@ -31,17 +31,26 @@ pub struct RecordMaker(Vec<u8>);
 const KEPT_BYTES: usize = 64 * 1024;
 
 impl RecordMaker {
-    /// What `key` holds when `value` is put at `revision` in the place of `old`.
-    pub fn put(&mut self, key: &[u8], value: &[u8], revision: Revision, old: Option<&Record>) -> Record {
+    /// What `key` holds when it is created with `value` at `revision`.
+    pub fn create(&mut self, key: &[u8], value: &[u8], revision: Revision) -> Record {
+        let about = About { create_revision: revision, mod_revision: revision, version: 1, key_bytes: key.len() };
+        self.make(about, key, value)
+    }
+
+    /// Makes of `record` what its key holds when `value` is put at `revision`. It stays where it is in memory if it is
+    /// not shared and has the size: that is neither asked for nor given back, and it is at hand already.
+    pub fn change(&mut self, record: &mut Record, value: &[u8], revision: Revision) {
+        let about = record.about();
+        let about = About { mod_revision: revision, version: about.version + 1, ..*about };
+        if !record.overwrite(about, value) {
+            *record = self.make(about, record.key(), value);
+        }
+    }
+
+    fn make(&mut self, about: About, key: &[u8], value: &[u8]) -> Record {
         self.0.clear();
         self.0.extend_from_slice(key);
         self.0.extend_from_slice(value);
-        let about = About {
-            create_revision: old.map_or(revision, Record::create_revision),
-            mod_revision: revision,
-            version: old.map_or(0, Record::version) + 1,
-            key_bytes: key.len(),
-        };
         let record = Record(ThinArc::from_header_and_slice(about, &self.0));
         if self.0.capacity() > KEPT_BYTES {
             self.0 = Vec::new();
@@ -76,6 +85,20 @@ impl Record {
 
     fn about(&self) -> &About {
         &self.0.header.header
+    }
+
+    /// False: it is shared, or its value has another length.
+    fn overwrite(&mut self, about: About, value: &[u8]) -> bool {
+        self.0.with_arc_mut(|record| {
+            let Some(record) = Arc::get_mut(record) else { return false };
+            let old = &mut record.slice_mut()[about.key_bytes..];
+            let fits = old.len() == value.len();
+            if fits {
+                old.copy_from_slice(value);
+                *record.header_mut() = about;
+            }
+            fits
+        })
     }
 }
 
@@ -185,23 +208,42 @@ impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
 mod tests {
     use super::*;
 
+    fn about(record: &Record) -> (u64, u64, u64) {
+        (record.create_revision().0, record.mod_revision().0, record.version())
+    }
+
     #[test]
     fn a_record_tells_what_it_was_made_of() {
         let mut maker = RecordMaker::default();
-        let first = maker.put(b"key", b"value", Revision(3), None);
-        let second = maker.put(b"key", b"", Revision(7), Some(&first));
-        for (record, value, mod_revision, version) in [(&first, &b"value"[..], 3, 1), (&second, b"", 7, 2)] {
+        let mut record = maker.create(b"key", b"value", Revision(3));
+        assert_eq!((record.key(), record.value(), about(&record)), (&b"key"[..], &b"value"[..], (3, 3, 1)));
+        for (revision, value) in [(7, &b"other"[..]), (8, b""), (9, b"longer than all"), (12, b"as long as that")] {
+            let before = record.clone();
+            maker.change(&mut record, value, Revision(revision));
             assert_eq!((record.key(), record.value()), (&b"key"[..], value));
-            assert_eq!((record.create_revision(), record.mod_revision()), (Revision(3), Revision(mod_revision)));
-            assert_eq!(record.version(), version);
+            assert_eq!(about(&record), (3, revision, before.version() + 1));
         }
-        assert_eq!(first, first.clone());
-        assert_ne!(maker.put(b"a", b"bc", Revision(1), None), maker.put(b"ab", b"c", Revision(1), None));
+        assert_eq!(record, record.clone());
+        assert_ne!(maker.create(b"a", b"bc", Revision(1)), maker.create(b"ab", b"c", Revision(1)));
+    }
+
+    #[test]
+    fn a_record_changes_where_it_is_unless_somebody_else_has_it() {
+        let mut maker = RecordMaker::default();
+        let mut record = maker.create(b"key", b"value", Revision(1));
+        let place = record.value().as_ptr();
+        maker.change(&mut record, b"other", Revision(2));
+        assert_eq!((record.value(), record.value().as_ptr(), about(&record)), (&b"other"[..], place, (1, 2, 2)));
+        let answered = Value::from(record.clone());
+        maker.change(&mut record, b"third", Revision(3));
+        assert_eq!((&answered[..], answered.as_ptr()), (&b"other"[..], place), "what was read stays");
+        assert_eq!((record.value(), about(&record)), (&b"third"[..], (1, 3, 3)));
+        assert_ne!(record.value().as_ptr(), place);
     }
 
     #[test]
     fn a_value_is_the_memory_that_it_came_in() {
-        let record = RecordMaker::default().put(b"key", b"value", Revision(1), None);
+        let record = RecordMaker::default().create(b"key", b"value", Revision(1));
         let value = Value::from(record.clone());
         assert_eq!((&value[..], value.as_ptr()), (record.value(), record.value().as_ptr()));
         let bytes = Bytes::from(value.clone());
@@ -214,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_value_counts_the_key_that_stays_with_it() {
-        let record = RecordMaker::default().put(&[b'k'; 4096], b"", Revision(1), None);
+        let record = RecordMaker::default().create(&[b'k'; 4096], b"", Revision(1));
         let value = Value::from(record);
         assert!(value.is_empty());
         assert!((4096..4200).contains(&value.held_bytes()), "{}", value.held_bytes());
@@ -224,9 +266,9 @@ mod tests {
     #[test]
     fn what_a_large_record_was_made_in_is_given_back() {
         let mut maker = RecordMaker::default();
-        maker.put(b"key", &[0; 2 * KEPT_BYTES], Revision(1), None);
+        maker.create(b"key", &[0; 2 * KEPT_BYTES], Revision(1));
         assert_eq!(maker.0.capacity(), 0);
-        maker.put(b"key", b"value", Revision(2), None);
+        maker.create(b"key", b"value", Revision(2));
         assert!(maker.0.capacity() >= 8, "the next needs no memory");
     }
 }

@@ -32,7 +32,7 @@ const PREFIX_NEAR_BYTES: usize = 24;
 /// Slots that a search looks at together: what a cache line holds, as most processors have them.
 const GROUP: usize = 64 / size_of::<Slot<Record>>();
 
-/// What has a key, under which it is found; it never changes.
+/// What has a key, under which it is found; the key never changes.
 pub trait Keyed {
     fn key(&self) -> &[u8];
 }
@@ -99,6 +99,11 @@ impl<K: Keyed> Keys<K> {
 
     pub fn get(&self, at: usize) -> Option<&K> {
         self.slots.get(at).map(|slot| &slot.keyed)
+    }
+
+    /// Whoever changes it leaves its key as it is.
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut K> {
+        self.slots.get_mut(at).map(|slot| &mut slot.keyed)
     }
 
     pub fn iter_from(&self, at: usize) -> Iter<'_, K> {

@@ -76,13 +76,18 @@ impl Store {
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> OperationResult {
         let Store { records, revision, digest, maker } = self;
-        records.upsert(key, |old| {
-            if let Some(old) = old {
-                digest.remove(old);
+        records.upsert(key, |record| match record {
+            Some(record) => {
+                digest.remove(record);
+                maker.change(record, value, *revision);
+                digest.add(record);
+                None
             }
-            let record = maker.put(key, value, *revision, old);
-            digest.add(&record);
-            record
+            None => {
+                let record = maker.create(key, value, *revision);
+                digest.add(&record);
+                Some(record)
+            }
         });
         OperationResult::Put
     }
@@ -273,6 +278,15 @@ mod tests {
         drop(store.apply(&command(vec![Operation::Delete { key: frame.slice(0..1) }])));
         assert!(frame.is_unique(), "the store keeps the buffer alive");
         assert_eq!(store.view().get(b"xx").unwrap().value(), b"xxx");
+    }
+
+    #[test]
+    fn what_is_frozen_stays_as_it_is_when_its_keys_are_put_again() {
+        let mut store = store([put("a", "1"), put("b", "1")]);
+        let (frozen, a) = (store.records.clone(), store.view().get(b"a").unwrap().clone());
+        store.apply(&command(vec![put("a", "2")]));
+        assert_eq!(frozen.get(b"a"), Some(&a));
+        assert_eq!((a.value(), store.view().get(b"a").unwrap().value()), (&b"1"[..], &b"2"[..]));
     }
 
     #[test]

@@ -102,14 +102,17 @@ impl<R: Keyed> Tree<R> {
 }
 
 impl<R: Keyed + Clone> Tree<R> {
-    /// Stores under `key` what `make` makes of what is stored there now, which has that key.
-    pub fn upsert(&mut self, key: &[u8], make: impl FnOnce(Option<&R>) -> R) {
+    /// `write` is given what is stored under `key`, to change it; what it gives back, which has that key, is stored in
+    /// its place.
+    pub fn upsert(&mut self, key: &[u8], write: impl FnOnce(Option<&mut R>) -> Option<R>) {
         let mut is_new = false;
-        let make = |old: Option<&R>| {
-            is_new = old.is_none();
-            make(old)
+        let write = |stored: Option<&mut R>| {
+            let was_there = stored.is_some();
+            let written = write(stored);
+            is_new = !was_there && written.is_some();
+            written
         };
-        if let Some(Split { separator, right }) = Node::upsert(&mut self.root, key, make) {
+        if let Some(Split { separator, right }) = Node::upsert(&mut self.root, key, write) {
             let children = vec![Arc::clone(&self.root), right];
             self.root = Arc::new(Node::Inner(Inner { separators: Keys::of(separator), children }));
         }
@@ -131,12 +134,16 @@ impl<R: Keyed + Clone> Tree<R> {
 }
 
 impl<R: Keyed + Clone> Node<R> {
-    fn upsert(node: &mut Arc<Node<R>>, key: &[u8], make: impl FnOnce(Option<&R>) -> R) -> Option<Split<R>> {
+    fn upsert(
+        node: &mut Arc<Node<R>>,
+        key: &[u8],
+        write: impl FnOnce(Option<&mut R>) -> Option<R>,
+    ) -> Option<Split<R>> {
         match Arc::make_mut(node) {
-            Node::Leaf(leaf) => upsert_in_leaf(leaf, key, make),
+            Node::Leaf(leaf) => upsert_in_leaf(leaf, key, write),
             Node::Inner(inner) => {
                 let at = inner.child_of(key);
-                let split = Node::upsert(&mut inner.children[at], key, make)?;
+                let split = Node::upsert(&mut inner.children[at], key, write)?;
                 inner.insert(at, split)
             }
         }
@@ -186,15 +193,21 @@ impl<R: Keyed> Node<R> {
     }
 }
 
-fn upsert_in_leaf<R: Keyed>(leaf: &mut Keys<R>, key: &[u8], make: impl FnOnce(Option<&R>) -> R) -> Option<Split<R>> {
+fn upsert_in_leaf<R: Keyed>(
+    leaf: &mut Keys<R>,
+    key: &[u8],
+    write: impl FnOnce(Option<&mut R>) -> Option<R>,
+) -> Option<Split<R>> {
     let at = match leaf.search(key) {
         Ok(at) => {
-            leaf.replace(at, make(leaf.get(at)));
+            if let Some(written) = write(leaf.get_mut(at)) {
+                leaf.replace(at, written);
+            }
             return None;
         }
         Err(at) => at,
     };
-    leaf.insert(at, make(None));
+    leaf.insert(at, write(None)?);
     (leaf.len() > KEYS_MAX).then(|| split_leaf(leaf, cut(at)))
 }
 

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn an_answer_costs_what_it_keeps_in_memory_the_key_included() {
         let revision = Revision(1);
-        let value = RecordMaker::default().put(&[b'k'; 4096], b"v", revision, None).into();
+        let value = RecordMaker::default().create(&[b'k'; 4096], b"v", revision).into();
         let found = Some(Found { value, create_revision: revision, mod_revision: revision, version: 1 });
         let reply = Reply { result: Ok(Outcome::Value { revision, found }), leader: None };
         assert!(reply_cost_bytes(&reply) > 4096, "{}", reply_cost_bytes(&reply));

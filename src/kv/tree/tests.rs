@@ -22,9 +22,11 @@ impl Keyed for Row {
 
 fn put(tree: &mut Tree<Row>, key: &[u8], value: u64) -> Option<u64> {
     let mut seen = None;
-    tree.upsert(key, |old| {
-        seen = old.map(|row| row.value);
-        Row { key: key.to_vec(), value }
+    tree.upsert(key, |stored| {
+        let Some(row) = stored else { return Some(Row { key: key.to_vec(), value }) };
+        seen = Some(std::mem::replace(&mut row.value, value));
+        // In place, or another in its place.
+        (value % 2 == 0).then(|| row.clone())
     });
     seen
 }
