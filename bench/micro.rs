@@ -297,10 +297,15 @@ fn store(criterion: &mut Criterion) {
         let mut random = Random::new(1);
         let some: Vec<u64> = (0..20 * KEYS).map(|_| random.below(count)).collect();
         let commands: Vec<Command> = some.iter().copied().map(command).collect();
-        let mut commands = commands.iter().cycle();
-        criterion.bench_function(&format!("store, apply a PUT, {name} keys"), |bencher| {
-            bencher.iter(|| store.apply(black_box(commands.next().expect("it has no end"))));
-        });
+        for count in [1, MANY] {
+            let mut batches = commands.chunks_exact(count).cycle();
+            let mut group = criterion.benchmark_group(format!("store, {name} keys"));
+            group.throughput(Throughput::Elements(count as u64));
+            group.bench_function(format!("apply, {count} PUTs"), |bencher| {
+                let mut batch = || batches.next().expect("it has no end");
+                bencher.iter(|| store.apply_all(black_box(batch()), |applied| drop(black_box(applied))));
+            });
+        }
         let keys: Vec<Bytes> = some.iter().copied().map(key).collect();
         let mut keys = keys.iter().cycle();
         criterion.bench_function(&format!("store, get, {name} keys"), |bencher| {

@@ -27,6 +27,8 @@
 //!
 //! To use it from a program: [`client::Client`] talks to a cluster, [`node::EmbeddedCluster`] is one.
 
+#![deny(unsafe_code)]
+
 pub mod api;
 pub mod base;
 pub mod cli;

@@ -41,6 +41,8 @@ const PURE: [&str; 15] = [
 ];
 /// Crates that pure code may use. `log` is the hooks' and the operator's; it changes no outcome.
 const PURE_CRATES: [&str; 6] = ["bytes", "log", "prost", "thiserror", "triomphe", "xxhash_rust"];
+/// The one pure file with unsafe code, which the compiler is told of too: a hint to the processor changes nothing.
+const UNSAFE_FILE: &str = "base/prefetch.rs";
 const IMPURE_STD: [&str; 8] = ["env", "fs", "io", "net", "os", "process", "random", "thread"];
 /// Names that are impure wherever they come from, and keywords.
 const IMPURE_NAMES: [&str; 13] = [
@@ -347,7 +349,9 @@ fn what_calls_itself_pure_touches_nothing_outside_itself() {
         let files = files(&src().join(path));
         assert!(!files.is_empty(), "src/{path} is gone");
         for file in files {
-            wrong.extend(impurities(&file.source, &crates).into_iter().map(|what| format!("{}:{what}", file.name)));
+            let impurities = impurities(&file.source, &crates).into_iter();
+            let told = impurities.filter(|what| file.name != UNSAFE_FILE || !what.ends_with(": unsafe"));
+            wrong.extend(told.map(|what| format!("{}:{what}", file.name)));
         }
     }
     assert!(wrong.is_empty(), "pure code that is not:\n{}", wrong.join("\n"));

@@ -87,3 +87,10 @@ pub enum Operation {
     Put { key: Bytes, value: Bytes },
     Delete { key: Bytes },
 }
+
+impl Operation {
+    pub fn key(&self) -> &[u8] {
+        let (Operation::Put { key, .. } | Operation::Delete { key }) = self;
+        key
+    }
+}

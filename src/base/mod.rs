@@ -11,6 +11,7 @@ pub mod ids;
 pub mod limits;
 pub mod members;
 pub mod moment;
+pub mod prefetch;
 pub mod random;
 pub mod record;
 pub mod role;

@@ -15,12 +15,14 @@
 //! So a search compares the prefix once, then numbers, and touches keys only where heads are the same.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::slice;
 
 use triomphe::ThinArc;
 
 use super::lists;
 use crate::base::Record;
+use crate::base::prefetch::{CACHE_LINE_BYTES, prefetch};
 
 /// Most keys of a node: with more, a write moves and copies more; with fewer, the tree is higher and its nodes' own
 /// memory weighs more.
@@ -29,17 +31,24 @@ pub const KEYS_MAX: usize = 64;
 const HEAD_BYTES: usize = size_of::<u64>();
 /// A prefix up to this long is kept beside the heads: looking for it in the first key would be one memory access more.
 const PREFIX_NEAR_BYTES: usize = 24;
-/// Slots that a search looks at together: what a cache line holds, as most processors have them.
-const GROUP: usize = 64 / size_of::<Slot<Record>>();
+/// Slots that a search looks at together: what a cache line holds.
+const GROUP: usize = CACHE_LINE_BYTES / size_of::<Slot<Record>>();
 
 /// What has a key, under which it is found; the key never changes.
 pub trait Keyed {
     fn key(&self) -> &[u8];
+
+    /// Has the processor fetch it.
+    fn prefetch(&self);
 }
 
 impl Keyed for Record {
     fn key(&self) -> &[u8] {
         Record::key(self)
+    }
+
+    fn prefetch(&self) {
+        Record::prefetch(self);
     }
 }
 
@@ -56,6 +65,10 @@ impl Separator {
 impl Keyed for Separator {
     fn key(&self) -> &[u8] {
         &self.0.slice
+    }
+
+    fn prefetch(&self) {
+        prefetch(self.0.as_ptr(), CACHE_LINE_BYTES);
     }
 }
 
@@ -112,24 +125,46 @@ impl<K: Keyed> Keys<K> {
 
     /// Where `key` is, or where it would have to be inserted.
     pub fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let Some(first) = self.slots.first() else { return Err(0) };
-        let start = &key[..self.prefix_bytes.min(key.len())];
-        let prefix = self.prefix_near.get(..self.prefix_bytes);
-        match start.cmp(prefix.unwrap_or_else(|| &first.keyed.key()[..self.prefix_bytes])) {
+        match self.compare_prefix(key) {
             Ordering::Less => Err(0),
             Ordering::Greater => Err(self.len()),
-            Ordering::Equal => self.search_by_head(key),
+            Ordering::Equal => {
+                let alike = self.alike(key);
+                let found = self.slots[alike.clone()].binary_search_by(|slot| self.compare_alike(slot, key));
+                found.map(|at| alike.start + at).map_err(|at| alike.start + at)
+            }
         }
     }
 
-    /// As [`Keys::search`], for a key that begins with the prefix.
-    fn search_by_head(&self, key: &[u8]) -> Result<usize, usize> {
+    /// A search for `key` that has not looked behind a pointer yet.
+    pub fn seek<'k>(&self, key: &'k [u8]) -> Sought<'_, 'k, K> {
+        let alike = if self.compare_prefix(key).is_eq() { self.alike(key) } else { 0..0 };
+        Sought { keys: self, key, alike }
+    }
+
+    /// Has the processor fetch what every search looks at.
+    pub fn prefetch(&self) {
+        prefetch(self.slots.as_ptr(), size_of_val(&self.slots[..]));
+    }
+
+    /// The start of `key` to the prefix. Without any keys there is none.
+    fn compare_prefix(&self, key: &[u8]) -> Ordering {
+        let Some(first) = self.slots.first() else { return Ordering::Less };
+        let start = &key[..self.prefix_bytes.min(key.len())];
+        let prefix = self.prefix_near.get(..self.prefix_bytes);
+        start.cmp(prefix.unwrap_or_else(|| &first.keyed.key()[..self.prefix_bytes]))
+    }
+
+    /// The slots with the head of `key`, which begins with the prefix; where they would be if there is none.
+    fn alike(&self, key: &[u8]) -> Range<usize> {
         let head = head_of(key, self.prefix_bytes);
         let from = self.lesser(head);
-        let to = from + self.slots[from..].iter().take_while(|slot| slot.head == head).count();
-        let behind = self.prefix_bytes + HEAD_BYTES;
-        let found = self.slots[from..to].binary_search_by(|slot| compare_behind(slot.keyed.key(), key, behind));
-        found.map(|at| from + at).map_err(|at| from + at)
+        from..from + self.slots[from..].iter().take_while(|slot| slot.head == head).count()
+    }
+
+    /// The key of a slot to `key`, which has its head.
+    fn compare_alike(&self, slot: &Slot<K>, key: &[u8]) -> Ordering {
+        compare_behind(slot.keyed.key(), key, self.prefix_bytes + HEAD_BYTES)
     }
 
     /// How many heads are less than `head`.
@@ -219,6 +254,29 @@ impl<K: Keyed> Keys<K> {
         assert_eq!((self.prefix_bytes, self.prefix_near), (anew.prefix_bytes, anew.prefix_near), "the prefix");
         assert!(self.slots.iter().map(|slot| slot.head).eq(anew.slots.iter().map(|slot| slot.head)), "the heads");
         assert!(self.slots.capacity() <= self.slots.len() + 2 * lists::ROOM, "memory is kept");
+    }
+}
+
+/// See [`Keys::seek`].
+pub struct Sought<'a, 'k, K> {
+    keys: &'a Keys<K>,
+    key: &'k [u8],
+    alike: Range<usize>,
+}
+
+impl<'a, K: Keyed> Sought<'a, '_, K> {
+    /// Has the processor fetch what [`Sought::found`] will look at.
+    pub fn prefetch(&self) {
+        if let Some(slot) = self.keys.slots.get(self.alike.start).filter(|_| !self.alike.is_empty()) {
+            slot.keyed.prefetch();
+        }
+    }
+
+    pub fn found(self) -> Option<&'a K> {
+        let Sought { keys, key, alike } = self;
+        let alike = &keys.slots[alike];
+        let at = alike.binary_search_by(|slot| keys.compare_alike(slot, key)).ok()?;
+        Some(&alike[at].keyed)
     }
 }
 

@@ -9,7 +9,8 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::digest::Digest;
-use super::tree::Tree;
+use super::keys::Sought;
+use super::tree::{PREFETCHED_MAX, Tree};
 use crate::base::{Command, Operation, Record, RecordMaker, Revision};
 
 /// What a key of a page counts beside its own bytes: what an answer needs to tell one key from the next.
@@ -74,6 +75,16 @@ impl Store {
         Applied { revision: self.revision, results }
     }
 
+    /// [`Store::apply`] for each of `commands`, in order. What many of them look at is fetched from memory at once.
+    pub fn apply_all(&mut self, commands: &[Command], mut on_applied: impl FnMut(Applied)) {
+        for some in commands.chunks(PREFETCHED_MAX) {
+            if some.len() > 1 {
+                self.records.prefetch(some.iter().flat_map(|command| &command.operations).map(Operation::key));
+            }
+            some.iter().for_each(|command| on_applied(self.apply(command)));
+        }
+    }
+
     fn put(&mut self, key: &[u8], value: &[u8]) -> OperationResult {
         let Store { records, revision, digest, maker } = self;
         records.upsert(key, |record| match record {
@@ -133,6 +144,11 @@ impl<'a> View<'a> {
 
     pub fn get(self, key: &[u8]) -> Option<&'a Record> {
         self.store.records.get(key)
+    }
+
+    /// [`View::get`], up to where it looks at the record.
+    pub fn seek<'k>(self, key: &'k [u8]) -> Sought<'a, 'k, Record> {
+        self.store.records.seek(key)
     }
 
     /// What `key` held as of `at`; `None`: now. Only what can be told from the current state is answered: a record
@@ -278,6 +294,24 @@ mod tests {
         drop(store.apply(&command(vec![Operation::Delete { key: frame.slice(0..1) }])));
         assert!(frame.is_unique(), "the store keeps the buffer alive");
         assert_eq!(store.view().get(b"xx").unwrap().value(), b"xxx");
+    }
+
+    #[test]
+    fn many_commands_at_once_do_what_they_do_one_by_one() {
+        let mut random = Random::new(3);
+        let (mut one_by_one, mut at_once) = (Store::new(), Store::new());
+        for _ in 0..50 {
+            let operation = |random: &mut Random| match random.below(4) {
+                0 => delete(&format!("k{}", random.below(3000))),
+                kind => put(&format!("k{}", random.below(3000)), &format!("{kind}")),
+            };
+            let command = |random: &mut Random| command((0..random.below(4)).map(|_| operation(random)).collect());
+            let commands: Vec<Command> = (0..random.below(80)).map(|_| command(&mut random)).collect();
+            let mut applied = Vec::new();
+            at_once.apply_all(&commands, |what| applied.push(what));
+            assert_eq!(applied, commands.iter().map(|command| one_by_one.apply(command)).collect::<Vec<_>>());
+            assert_eq!(at_once.view().digest(), one_by_one.view().digest());
+        }
     }
 
     #[test]

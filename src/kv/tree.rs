@@ -17,9 +17,12 @@ use std::ops::Bound;
 use std::slice;
 use std::sync::Arc;
 
-use super::keys::{self, KEYS_MAX, Keyed, Keys, Separator, shared_bytes};
+use super::keys::{self, KEYS_MAX, Keyed, Keys, Separator, Sought, shared_bytes};
 use super::lists;
+use crate::base::prefetch::prefetch;
 
+/// Most keys that are prefetched at once: what comes for the last must not drive out what came for the first.
+pub const PREFETCHED_MAX: usize = 16;
 /// Fewest keys of a node.
 const KEYS_MIN: usize = KEYS_MAX / 4;
 /// What two neighbours may have together to be merged: room is left, lest the next write split them again.
@@ -66,12 +69,42 @@ impl<R: Keyed> Tree<R> {
     }
 
     pub fn get(&self, key: &[u8]) -> Option<&R> {
+        self.seek(key).found()
+    }
+
+    /// The search for `key`, up to where it looks at what is stored.
+    pub fn seek<'k>(&self, key: &'k [u8]) -> Sought<'_, 'k, R> {
         let mut node = &*self.root;
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.child_of(key)],
-                Node::Leaf(leaf) => return leaf.search(key).ok().and_then(|at| leaf.get(at)),
+                Node::Leaf(leaf) => return leaf.seek(key),
             }
+        }
+    }
+
+    /// Has the processor fetch what a search for each of `keys` will look at, of [`PREFETCHED_MAX`] of them at most. All
+    /// go down together, level by level, so that their memory comes at the same time, where each alone would wait for
+    /// its own at every level.
+    pub fn prefetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let mut ways = [(&b""[..], &*self.root); PREFETCHED_MAX];
+        let count = ways.iter_mut().zip(keys).map(|(way, key)| way.0 = key).count();
+        let ways = &mut ways[..count];
+        while let Some((_, first)) = ways.first() {
+            let at_leaves = matches!(first, Node::Leaf(_));
+            for (key, node) in &mut *ways {
+                match node {
+                    Node::Leaf(leaf) => leaf.seek(key).prefetch(),
+                    Node::Inner(inner) => {
+                        *node = &inner.children[inner.child_of(key)];
+                        prefetch(*node, size_of::<Node<R>>());
+                    }
+                }
+            }
+            if at_leaves {
+                return;
+            }
+            ways.iter().for_each(|(_, node)| node.prefetch_keys());
         }
     }
 
@@ -165,6 +198,13 @@ impl<R: Keyed + Clone> Node<R> {
 }
 
 impl<R: Keyed> Node<R> {
+    fn prefetch_keys(&self) {
+        match self {
+            Node::Leaf(leaf) => leaf.prefetch(),
+            Node::Inner(inner) => inner.separators.prefetch(),
+        }
+    }
+
     /// How many keys it finds its way by.
     fn keys(&self) -> usize {
         match self {

@@ -106,9 +106,16 @@ impl Served {
     }
 
     /// What `key` holds, without a request and its reply around it; `None`: it can't be read here at present.
+    ///
+    /// The clock is sampled while the record comes from memory. Under the lock its value is the one that was there before.
     pub fn value(&self, key: &[u8], clock: fn() -> Moment) -> Option<Option<Found>> {
-        let read = self.read(|state| state.store.view().get(key).map(reads::found))?;
-        self.confirm(read, clock())
+        let Unconfirmed((read, now)) = self.read(|state| {
+            let sought = state.store.view().seek(key);
+            sought.prefetch();
+            let now = clock();
+            (sought.found().map(reads::found), now)
+        })?;
+        self.confirm(Unconfirmed(read), now)
     }
 }
 

@@ -37,7 +37,8 @@ pub fn apply(store: &mut Store, entry: &Entry) -> Result<Applied, ApplyError> {
         }
         EntryKind::Commands => {
             let envelope = wire::decode_envelope(entry.data.clone()).map_err(fail)?;
-            let outcomes = envelope.commands.iter().map(|command| outcome(&store.apply(command))).collect();
+            let mut outcomes = Vec::with_capacity(envelope.commands.len());
+            store.apply_all(&envelope.commands, |applied| outcomes.push(outcome(&applied)));
             Step::Applied.pass(format_args!("entry {}", entry.index));
             Ok(Applied { outcomes, members: None, cluster_time_ms: Some(envelope.cluster_time_ms) })
         }

@@ -1,5 +1,6 @@
 //! The tree beside `BTreeMap` and beside lists, with its rules checked after every change.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -14,9 +15,17 @@ struct Row {
     value: u64,
 }
 
+thread_local! {
+    static PREFETCHED: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Keyed for Row {
     fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    fn prefetch(&self) {
+        PREFETCHED.with_borrow_mut(|keys| keys.push(self.key.clone()));
     }
 }
 
@@ -26,7 +35,7 @@ fn put(tree: &mut Tree<Row>, key: &[u8], value: u64) -> Option<u64> {
         let Some(row) = stored else { return Some(Row { key: key.to_vec(), value }) };
         seen = Some(std::mem::replace(&mut row.value, value));
         // In place, or another in its place.
-        (value % 2 == 0).then(|| row.clone())
+        value.is_multiple_of(2).then(|| row.clone())
     });
     seen
 }
@@ -262,4 +271,23 @@ fn separators_are_no_longer_than_they_have_to_be() {
     }
     let Node::Inner(root) = &*tree.root else { panic!("1000 keys fit into no leaf") };
     assert!(root.separators.iter_from(0).all(|separator| separator.key().len() <= 3), "{:?}", root.separators);
+}
+
+#[test]
+fn what_is_prefetched_for_a_key_is_what_a_search_finds() {
+    let key = |number: u64| format!("key{number:06}").into_bytes();
+    let mut tree = Tree::default();
+    for rows in [0, 1, 20, 500, 20_000] {
+        for number in tree.len() as u64..rows {
+            put(&mut tree, &key(number), number);
+        }
+        let mut random = Random::new(rows);
+        let asked: Vec<Vec<u8>> = (0..PREFETCHED_MAX + 4).map(|_| key(random.below(rows.max(1)))).collect();
+        tree.prefetch(asked.iter().map(|key| &key[..]));
+        let prefetched = PREFETCHED.take();
+        assert_eq!(prefetched, if rows == 0 { &[][..] } else { &asked[..PREFETCHED_MAX] }, "{rows} rows");
+        let absent = [&b""[..], b"k", b"kez", b"zzz", b"key", b"key000000000", b"\xff"];
+        tree.prefetch(absent.into_iter());
+        assert!(PREFETCHED.take().len() <= absent.len());
+    }
 }
