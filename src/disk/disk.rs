@@ -33,12 +33,13 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes` or fails; after a failure any part of them may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// The same for whole blocks (4 KiB) that the file has already, and that are synced next and not read soon: around
-    /// the page cache, where there is one and it can be passed by. The next `sync_data` is quicker for it.
+    /// The same for whole blocks (4 KiB) that are synced next and not read soon: around the page cache, where there is
+    /// one and it can be passed by. The next `sync_data` is quicker for it. Of bytes that lie at a whole block in memory
+    /// too no copy is made, and nobody waits for another's.
     ///
     /// # Panics
     /// If `offset` or the length is no multiple of a block.
-    fn overwrite_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    fn write_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
         check_blocks(offset, blocks);
         self.write_at(offset, blocks)
     }

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::disk::{Disk, DiskFile, check_blocks, file_error};
 use super::sector::BLOCK_BYTES;
@@ -143,7 +143,9 @@ impl AroundCache {
     }
 
     fn note_refusal(&mut self, path: &Path) {
-        self.is_refused = true;
+        if std::mem::replace(&mut self.is_refused, true) {
+            return;
+        }
         let path = path.display();
         log::info!("log: {path} can't be written around the page cache here (O_DIRECT): fsyncs take a little longer");
     }
@@ -157,7 +159,12 @@ impl RealFile {
             return Ok(false);
         }
         let direct = self.direct.get_or_init(|| open_around_cache(&self.file));
-        let written = direct.as_ref().map(|direct| direct.write_all_at(around.aligned(blocks), offset));
+        let written = direct.as_ref().map(|direct| {
+            if blocks.as_ptr().align_offset(BLOCK_BYTES as usize) == 0 {
+                return MutexGuard::unlocked(&mut around, || direct.write_all_at(blocks, offset));
+            }
+            direct.write_all_at(around.aligned(blocks), offset)
+        });
         match written {
             Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
             Some(Ok(())) => Ok(true),
@@ -192,7 +199,7 @@ impl DiskFile for RealFile {
         self.file.write_all_at(bytes, offset).map_err(|error| shown("write", &self.path, error))
     }
 
-    fn overwrite_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    fn write_blocks(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
         check_blocks(offset, blocks);
         match self.write_around_cache(offset, blocks) {
             Ok(true) => Ok(()),
@@ -232,13 +239,29 @@ mod tests {
         for (i, blocks) in [1..2, 0..3, 7..57, 0..64].into_iter().enumerate() {
             let place = blocks.start * BLOCK..blocks.end * BLOCK;
             expected[place.clone()].fill(i as u8 + 1);
-            file.overwrite_blocks(place.start as u64, &expected[place]).unwrap();
+            file.write_blocks(place.start as u64, &expected[place]).unwrap();
             let mut read = vec![0; expected.len()];
             file.read_at(0, &mut read).unwrap();
             assert!(read == expected, "write {i}");
         }
         let went_around = file.direct.get().is_some_and(Option::is_some) && !file.around_cache.lock().is_refused;
         assert_eq!(went_around, open_around_cache(&file.file).is_some());
+    }
+
+    #[test]
+    fn what_lies_at_a_block_in_memory_is_written_without_a_copy() {
+        #[repr(align(4096))]
+        struct Blocks([u8; 3 * BLOCK]);
+        static SEVENS: Blocks = Blocks([7; 3 * BLOCK]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = file_of_zeros(&folder, BLOCK);
+        let behind_the_end = BLOCK as u64;
+        file.write_blocks(behind_the_end, &SEVENS.0).unwrap();
+        assert_eq!(file.around_cache.lock().aligned.len(), 0, "a copy was made");
+        let mut read = [1; 4 * BLOCK];
+        file.read_at(0, &mut read).unwrap();
+        assert!(read[..BLOCK] == [0; BLOCK] && read[BLOCK..] == SEVENS.0);
+        assert_eq!(file.len().unwrap(), read.len() as u64);
     }
 
     #[test]
@@ -251,7 +274,7 @@ mod tests {
         file.direct.set(Some(refusing)).unwrap();
         for at in [0, 1] {
             let blocks = vec![7 + at as u8; BLOCK];
-            file.overwrite_blocks((at * BLOCK) as u64, &blocks).unwrap();
+            file.write_blocks((at * BLOCK) as u64, &blocks).unwrap();
             let mut read = vec![0; BLOCK];
             file.read_at((at * BLOCK) as u64, &mut read).unwrap();
             assert!(read == blocks && file.around_cache.lock().is_refused, "block {at}");
@@ -262,6 +285,6 @@ mod tests {
     #[should_panic(expected = "whole blocks")]
     fn what_is_no_whole_block_is_a_mistake_and_never_goes_another_way() {
         let folder = tempfile::tempdir().unwrap();
-        let _ = file_of_zeros(&folder, 2 * BLOCK).overwrite_blocks(512, &[7; BLOCK]);
+        let _ = file_of_zeros(&folder, 2 * BLOCK).write_blocks(512, &[7; BLOCK]);
     }
 }

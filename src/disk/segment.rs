@@ -32,7 +32,7 @@ pub(super) const FIRST_SEQUENCE: u64 = 1;
 
 const MAGIC: &[u8; 8] = b"raftkvSG";
 /// Zeros are written and made durable in pieces of this size, so that a wal's fsync never waits behind a whole
-/// segment's worth of dirty pages.
+/// segment's worth of them.
 const ZERO_CHUNK_BYTES: usize = 256 * 1024;
 /// How much a reader of batches asks the disk for at once.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -280,6 +280,12 @@ pub(super) fn prepare_at_once(disk: &dyn Disk, sequence: u64, bytes: u64) -> io:
     Ok(Segment::made(file, sequence, bytes))
 }
 
+/// At a whole block in memory, as a device takes them (see [`DiskFile::write_blocks`]).
+#[repr(align(4096))]
+struct Zeros([u8; ZERO_CHUNK_BYTES]);
+
+static ZEROS: Zeros = Zeros([0; ZERO_CHUNK_BYTES]);
+
 /// What is done between two pieces of zeros, the last of which took so long.
 type Between<'a> = &'a dyn Fn(&dyn DiskFile, Duration) -> io::Result<()>;
 
@@ -287,7 +293,8 @@ fn at_once(_: &dyn DiskFile, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// The file under its first name, whole and durable.
+/// The file under its first name, whole and durable. Its zeros go around the page cache: they would take the place of
+/// what is read, and each batch that is written there later would have to drop some of them.
 fn write_segment(
     disk: &dyn Disk,
     name: &str,
@@ -297,29 +304,27 @@ fn write_segment(
 ) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(name)?;
     file.write_at(0, &encode_header(sequence, bytes))?;
-    write_zero_pieces(&*file, SEGMENT_HEADER_BYTES, bytes, between)?;
+    let mut begun = Instant::now();
+    for (at, zeros) in zeros(SEGMENT_HEADER_BYTES, bytes) {
+        if at > SEGMENT_HEADER_BYTES {
+            between(&*file, begun.elapsed())?;
+        }
+        begun = Instant::now();
+        file.write_blocks(at, zeros)?;
+    }
     file.sync_data()?;
     Ok(file)
 }
 
 /// Writes zeros from `start` up to `end`; the caller makes them durable.
 pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
-    write_zero_pieces(file, start, end, &at_once)
+    zeros(start, end).try_for_each(|(at, zeros)| file.write_at(at, zeros))
 }
 
-fn write_zero_pieces(file: &dyn DiskFile, start: u64, end: u64, between: Between<'_>) -> io::Result<()> {
-    static ZEROS: [u8; ZERO_CHUNK_BYTES] = [0; ZERO_CHUNK_BYTES];
-    let mut at = start;
-    while at < end {
-        let begun = Instant::now();
-        let length = (end - at).min(ZERO_CHUNK_BYTES as u64);
-        file.write_at(at, &ZEROS[..length as usize])?;
-        at += length;
-        if at < end {
-            between(file, begun.elapsed())?;
-        }
-    }
-    Ok(())
+/// The pieces of zeros from `start` up to `end`, and where each begins.
+fn zeros(start: u64, end: u64) -> impl Iterator<Item = (u64, &'static [u8])> {
+    let piece = move |at: u64| (at, &ZEROS.0[..(end - at).min(ZERO_CHUNK_BYTES as u64) as usize]);
+    (start..end).step_by(ZERO_CHUNK_BYTES).map(piece)
 }
 
 fn publish(disk: &dyn Disk, name: &str, sequence: u64) -> io::Result<()> {

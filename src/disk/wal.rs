@@ -320,7 +320,7 @@ impl Wal {
         let records = entries.iter().map(|entry| RecordRef::from(*entry));
         let blocks = self.encoder.encode(&header, records, place, self.stamp);
         let begun = self.timer.as_ref().map(|timer| (timer.clock)());
-        let whole = self.active.file.overwrite_blocks(self.offset, blocks);
+        let whole = self.active.file.write_blocks(self.offset, blocks);
         if !removed(Guard::ShortWriteIgnored) {
             whole?;
         }

@@ -90,7 +90,7 @@ fn write_and_sync(file: &dyn DiskFile, layout: Layout, duration: Duration) -> io
         }
         let since = Instant::now();
         match layout {
-            Layout::AroundCache => file.overwrite_blocks(at, &block)?,
+            Layout::AroundCache => file.write_blocks(at, &block)?,
             Layout::Preallocated | Layout::Growing => file.write_at(at, &block)?,
         }
         file.sync_data()?;
