@@ -20,6 +20,7 @@ use raftkv::disk::{Disk, MemoryDisk, RealDisk, Wal, WalSettings};
 use raftkv::kv::Store;
 use raftkv::raft::{Body, Config, Input, Message, Outputs, Persist, Raft, Recovered};
 use raftkv::wire::{self, PeerFrame, Style};
+use smallvec::smallvec;
 
 const KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 128;
@@ -51,7 +52,7 @@ fn put(number: u64) -> Operation {
 }
 
 fn envelope(commands: usize) -> Envelope {
-    let command = |number| Command { operations: vec![put(number)], ..Command::default() };
+    let command = |number| Command { operations: smallvec![put(number)], ..Command::default() };
     let commands = (0..commands as u64).map(command).collect();
     Envelope { version: ENVELOPE_VERSION, cluster_time_ms: 1, commands }
 }
@@ -288,7 +289,7 @@ fn recovery(criterion: &mut Criterion) {
 /// Of few keys, which the processor's caches hold, and of many.
 fn store(criterion: &mut Criterion) {
     for (count, name) in [(KEYS, "10,000"), (100 * KEYS, "1,000,000")] {
-        let command = |number| Command { operations: vec![put(number)], ..Command::default() };
+        let command = |number| Command { operations: smallvec![put(number)], ..Command::default() };
         let mut store = Store::new();
         for number in 0..count {
             store.apply(&command(number));

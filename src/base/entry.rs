@@ -4,6 +4,7 @@
 //! are opened at apply: `Commands` hold an [`Envelope`], `Members` a [`crate::base::Members`], `Noop` nothing.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::limits::ENTRY_OVERHEAD_BYTES;
 use super::{LogIndex, NodeId, Term};
@@ -78,7 +79,7 @@ pub struct Command {
     pub sequence: u64,
     pub principal: Bytes,
     pub auth_revision: u64,
-    pub operations: Vec<Operation>,
+    pub operations: SmallVec<[Operation; 1]>,
 }
 
 /// One change of the key-value state.

@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::digest::Digest;
 use super::keys::Sought;
@@ -31,7 +32,7 @@ pub struct Applied {
     /// The state's revision behind the command.
     pub revision: Revision,
     /// One for each operation, in their order.
-    pub results: Vec<OperationResult>,
+    pub results: SmallVec<[OperationResult; 1]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +224,7 @@ mod tests {
     }
 
     fn command(operations: Vec<Operation>) -> Command {
-        Command { operations, ..Command::default() }
+        Command { operations: operations.into(), ..Command::default() }
     }
 
     fn store(commands: impl IntoIterator<Item = Operation>) -> Store {
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!(store.apply(&command(vec![put("a", "1"), put("b", "2")])).revision, Revision(1));
         let applied = store.apply(&command(vec![delete("absent")]));
         assert_eq!(applied.revision, Revision(2));
-        assert_eq!(applied.results, [OperationResult::Deleted { existed: false }]);
+        assert_eq!(applied.results[..], [OperationResult::Deleted { existed: false }]);
         assert_eq!(store.view().revision(), Revision(2));
     }
 
@@ -279,7 +280,7 @@ mod tests {
         let record = store.view().get(b"a").unwrap();
         assert_eq!((record.create_revision(), record.mod_revision(), record.version()), (Revision(4), Revision(4), 2));
         assert_eq!(
-            again.results,
+            again.results[..],
             [OperationResult::Deleted { existed: true }, OperationResult::Put, OperationResult::Put]
         );
     }
@@ -432,7 +433,7 @@ mod tests {
                 let operations = (0..random.below(4)).map(|_| random_operation(&mut random)).collect();
                 let command = command(operations);
                 let applied = store.apply(&command);
-                assert_eq!(applied.results, model.apply(&command), "seed {seed}, step {step}");
+                assert_eq!(applied.results[..], model.apply(&command), "seed {seed}, step {step}");
                 assert_eq!(applied.revision, model.revision, "seed {seed}, step {step}");
                 compare(&store, &model, &mut random, &format!("seed {seed}, step {step}"));
             }

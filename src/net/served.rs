@@ -121,6 +121,8 @@ impl Served {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::api::Outcome;
     use crate::base::{Command, Operation};
@@ -131,7 +133,7 @@ mod tests {
 
     fn served() -> Served {
         let served = Served::default();
-        let operations = vec![Operation::Put { key: "k".into(), value: "v".into() }];
+        let operations = smallvec![Operation::Put { key: "k".into(), value: "v".into() }];
         served.write().store.apply(&Command { operations, ..Command::default() });
         served
     }

@@ -3,6 +3,8 @@
 //! Consensus thread; pure. Requests of one turn of the loop are collected here, so that all writes of a turn share
 //! log entries and all its reads share one confirmation.
 
+use smallvec::smallvec;
+
 use crate::api::{ErrorCode, IfNotLeading, Leader, Reply, Request};
 use crate::base::limits::{BATCH_BYTES_MAX, ENVELOPE_OPERATIONS_MAX, ENVELOPE_VERSION};
 use crate::base::{Command, Envelope, Operation, Role, Term};
@@ -56,7 +58,7 @@ impl Batch {
             room_operations -= 1;
             let (waiters, envelope) = entries.last_mut().expect("one was pushed if there was none");
             waiters.push(waiter);
-            envelope.commands.push(Command { operations: vec![operation], ..Command::default() });
+            envelope.commands.push(Command { operations: smallvec![operation], ..Command::default() });
         }
         entries
     }

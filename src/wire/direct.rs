@@ -6,6 +6,7 @@
 //! what is accepted, and as what; what is read here it would read in the same way. Pure.
 
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::client::{ClientRequest, Style, checked};
 use super::fields::{Fields, Message, Reader, length_of, write_over};
@@ -425,7 +426,7 @@ fn command(data: &Bytes, message: &[u8]) -> Option<Command> {
     let principal = data.slice_ref(message.bytes(tag::PRINCIPAL)?);
     let auth_revision = message.number(tag::AUTH_REVISION)?;
     // Nearly always there is one.
-    let mut operations = Vec::with_capacity(1);
+    let mut operations = SmallVec::new();
     while message.has(tag::OPERATION) {
         let mut fields = Reader::new(message.delimited()?);
         let operation = operation(&mut fields, tag::PUT, tag::DELETE)?;

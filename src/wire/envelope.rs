@@ -137,7 +137,7 @@ mod tests {
     use crate::wire::testing;
 
     fn envelope(operations: Vec<Operation>) -> Envelope {
-        let command = Command { operations, ..Command::default() };
+        let command = Command { operations: operations.into(), ..Command::default() };
         Envelope { version: ENVELOPE_VERSION, cluster_time_ms: 1, commands: vec![command] }
     }
 
@@ -203,7 +203,7 @@ mod tests {
             session: u64::MAX,
             sequence: u64::MAX,
             auth_revision: u64::MAX,
-            operations,
+            operations: operations.into(),
             ..Command::default()
         };
         let largest = vec![full(vec![put(KEY_BYTES_MAX, VALUE_BYTES_MAX)])];

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::smallvec;
+
 use super::*;
 use crate::base::Command;
 use crate::base::limits::{TURN_CLIENT_BYTES_MAX, TURN_READ_COST_BYTES};
@@ -9,7 +11,7 @@ use crate::base::limits::{TURN_CLIENT_BYTES_MAX, TURN_READ_COST_BYTES};
 /// A node whose state holds `k = old`, and that holds a lease as long as `clock` shows less than 100.
 fn with_lease(clock: fn() -> Moment) -> (Node, Arc<Served>) {
     let served = Arc::new(Served::default());
-    let operations = vec![Operation::Put { key: "k".into(), value: "old".into() }];
+    let operations = smallvec![Operation::Put { key: "k".into(), value: "old".into() }];
     served.write().store.apply(&Command { operations, ..Command::default() });
     served.publish(Some(Moment(100)));
     let config = config(1, listener(), &[], NetLimits::default());
@@ -39,7 +41,7 @@ fn a_read_by_lease_waits_for_the_writes_before_it_and_a_write_for_no_read() {
     assert!(request.is_write());
     node.assert_alive();
     assert!(node.from_net.is_empty(), "the read overtakes the write");
-    let operations = vec![Operation::Put { key: "k".into(), value: "new".into() }];
+    let operations = smallvec![Operation::Put { key: "k".into(), value: "new".into() }];
     let revision = served.write().store.apply(&Command { operations, ..Command::default() }).revision;
     node.send(NetEvent::Reply {
         origin,
