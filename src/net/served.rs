@@ -9,11 +9,14 @@
 //! A read by lease, on the net thread, or on that of an embedded client:
 //!
 //! ```text
-//! the request is taken  ->  the value is read  ->  the clock is sampled  ->  the published number is looked at
+//! the request is taken  ->  the published number is looked at  ->  the lock is taken
+//!     ->  the clock is sampled  ->  the published number is looked at again
 //! ```
 //!
-//! The value was the cluster's when it was read if the clock shows a later time that is still before the number, and
-//! the number is looked at behind the value too: a node that stops leading takes the number back before its vote can
+//! What is read is the state of the moment at which the lock was taken, since nothing changes under it: whether it is
+//! looked at before the clock is sampled or while. It was the cluster's then if the clock shows a later time that is
+//! still before the number. Before both numbers: the first, for this node may have lost the lead meanwhile, and won it
+//! again, and the second would be of another lease, under which what was read is old; and the second: a node that stops leading takes the number back before its vote can
 //! help another one. How long the answer takes from there on changes nothing. A sample from before the request was
 //! taken would be worth nothing: between the two the process may have stood still for longer than any lease.
 //!
@@ -48,7 +51,11 @@ pub struct State {
 /// What was read, and may not be told yet.
 #[derive(Debug)]
 #[must_use]
-pub struct Unconfirmed<T>(T);
+pub struct Unconfirmed<T> {
+    read: T,
+    /// What was published before it was read.
+    until: Moment,
+}
 
 impl Served {
     // ---- consensus -------------------------------------------------------------------------------------------
@@ -91,12 +98,13 @@ impl Served {
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Option<Unconfirmed<T>> {
-        (self.until() != Moment::ZERO).then(|| Unconfirmed(read(&self.state.read())))
+        let until = self.until();
+        (until != Moment::ZERO).then(|| Unconfirmed { read: read(&self.state.read()), until })
     }
 
-    /// What was read, if it was the cluster's then. `now`: sampled since.
+    /// What was read, if it was the cluster's then. `now`: sampled since the lock was taken.
     pub fn confirm<T>(&self, read: Unconfirmed<T>, now: Moment) -> Option<T> {
-        (now < self.until()).then_some(read.0)
+        (now < read.until.min(self.until())).then_some(read.read)
     }
 
     /// [`Served::look_up`] and [`Served::confirm`] in one.
@@ -107,20 +115,22 @@ impl Served {
 
     /// What `key` holds, without a request and its reply around it; `None`: it can't be read here at present.
     ///
-    /// The clock is sampled while the record comes from memory. Under the lock its value is the one that was there before.
+    /// The clock is sampled under the lock, while the record comes from memory (see the module).
     pub fn value(&self, key: &[u8], clock: fn() -> Moment) -> Option<Option<Found>> {
-        let Unconfirmed((read, now)) = self.read(|state| {
+        let Unconfirmed { read: (read, now), until } = self.read(|state| {
             let sought = state.store.view().seek(key);
             sought.prefetch();
             let now = clock();
             (sought.found().map(reads::found), now)
         })?;
-        self.confirm(Unconfirmed(read), now)
+        self.confirm(Unconfirmed { read, until }, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use smallvec::smallvec;
 
     use super::*;
@@ -160,6 +170,37 @@ mod tests {
         let value = served.look_up(&get()).unwrap();
         served.publish(None);
         assert_eq!(served.confirm(value, Moment(50)), None);
+    }
+
+    #[test]
+    fn what_was_read_under_a_lease_that_is_over_is_not_answered_under_the_next() {
+        let served = served();
+        served.publish(Some(Moment(100)));
+        let old = [served.look_up(&get()).unwrap(), served.look_up(&get()).unwrap()];
+        served.publish(None);
+        served.publish(Some(Moment(200)));
+        let [told, not_told] = old;
+        assert!(served.confirm(told, Moment(99)).is_some(), "the first lease covers it");
+        assert_eq!(served.confirm(not_told, Moment(100)), None);
+    }
+
+    #[test]
+    fn a_value_is_told_only_before_the_published_time_and_while_that_stands() {
+        thread_local! {
+            static TAKEN_BACK: Arc<Served> = Arc::new(served());
+        }
+        let value = |served: &Served, clock| served.value(b"k", clock).map(|found| found.map(|found| found.value));
+        let served = TAKEN_BACK.with(Arc::clone);
+        assert_eq!(value(&served, || Moment(1)), None, "nothing was published");
+        served.publish(Some(Moment(100)));
+        assert_eq!(value(&served, || Moment(99)), Some(Some("v".into())));
+        assert_eq!(served.value(b"absent", || Moment(99)), Some(None));
+        assert_eq!(value(&served, || Moment(100)), None);
+        let taken_back_meanwhile = || {
+            TAKEN_BACK.with(|served| served.publish(None));
+            Moment(99)
+        };
+        assert_eq!(value(&served, taken_back_meanwhile), None);
     }
 
     #[test]
