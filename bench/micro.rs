@@ -25,7 +25,7 @@ use smallvec::smallvec;
 const KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 128;
 const TERM: Term = Term(1);
-/// Commands in the larger of two entries, entries in the larger of two messages and batches.
+/// Commands in the larger of two entries, entries in the larger of two messages and batches, puts applied at once.
 const MANY: usize = 64;
 
 criterion_group! {
@@ -298,18 +298,19 @@ fn store(criterion: &mut Criterion) {
         let mut random = Random::new(1);
         let some: Vec<u64> = (0..20 * KEYS).map(|_| random.below(count)).collect();
         let commands: Vec<Command> = some.iter().copied().map(command).collect();
-        for count in [1, MANY] {
-            let mut batches = commands.chunks_exact(count).cycle();
-            let mut group = criterion.benchmark_group(format!("store, {name} keys"));
-            group.throughput(Throughput::Elements(count as u64));
-            group.bench_function(format!("apply, {count} PUTs"), |bencher| {
+        let mut group = criterion.benchmark_group(format!("store, {name} keys"));
+        for puts in [1, MANY] {
+            let mut batches = commands.chunks_exact(puts).cycle();
+            group.throughput(Throughput::Elements(puts as u64));
+            group.bench_function(format!("apply, {puts} PUTs of values as long as the old"), |bencher| {
                 let mut batch = || batches.next().expect("it has no end");
                 bencher.iter(|| store.apply_all(black_box(batch()), |applied| drop(black_box(applied))));
             });
         }
         let keys: Vec<Bytes> = some.iter().copied().map(key).collect();
         let mut keys = keys.iter().cycle();
-        criterion.bench_function(&format!("store, get, {name} keys"), |bencher| {
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("get", |bencher| {
             let mut get =
                 || store.view().get(black_box(keys.next().expect("it has no end"))).map(|found| found.version());
             bencher.iter(|| get().expect("every key was put"));

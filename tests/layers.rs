@@ -41,7 +41,7 @@ const PURE: [&str; 15] = [
 ];
 /// Crates that pure code may use. `log` is the hooks' and the operator's; it changes no outcome.
 const PURE_CRATES: [&str; 7] = ["bytes", "log", "prost", "smallvec", "thiserror", "triomphe", "xxhash_rust"];
-/// The one pure file with unsafe code, which the compiler is told of too: a hint to the processor changes nothing.
+/// The one pure file that may say `unsafe`, for a hint to the processor; lib.rs denies it to all others.
 const UNSAFE_FILE: &str = "base/prefetch.rs";
 const IMPURE_STD: [&str; 8] = ["env", "fs", "io", "net", "os", "process", "random", "thread"];
 /// Names that are impure wherever they come from, and keywords.
@@ -355,6 +355,13 @@ fn what_calls_itself_pure_touches_nothing_outside_itself() {
         }
     }
     assert!(wrong.is_empty(), "pure code that is not:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let files = files(&src()).into_iter();
+    let unsafe_files = files.filter(|file| tokens(&file.source).iter().any(|token| token.text == "unsafe"));
+    assert_eq!(unsafe_files.map(|file| file.name).collect::<Vec<_>>(), [UNSAFE_FILE]);
 }
 
 #[test]

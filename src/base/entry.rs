@@ -79,6 +79,7 @@ pub struct Command {
     pub sequence: u64,
     pub principal: Bytes,
     pub auth_revision: u64,
+    /// Nearly always one, which then needs no memory of its own.
     pub operations: SmallVec<[Operation; 1]>,
 }
 

@@ -11,7 +11,7 @@ pub mod ids;
 pub mod limits;
 pub mod members;
 pub mod moment;
-pub mod prefetch;
+pub(crate) mod prefetch;
 pub mod random;
 pub mod record;
 pub mod role;

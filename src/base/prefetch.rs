@@ -6,8 +6,11 @@
 /// What comes into a processor's cache at once, on most of them.
 pub const CACHE_LINE_BYTES: usize = 64;
 
-/// Has the processor fetch the `bytes` from `place` on, without waiting for them. Any address will do. Nothing is done
-/// where no such instruction is known here.
+/// Whether [`prefetch`] does anything here.
+pub const IS_KNOWN: bool = cfg!(target_arch = "x86_64");
+
+/// Has the processor fetch the `bytes` from `place` on, without waiting for them; the last line may be left out if
+/// `place` is in the middle of one. Any address will do. Nothing is done where no such instruction is known here.
 #[inline]
 pub fn prefetch<T>(place: *const T, bytes: usize) {
     for offset in (0..bytes).step_by(CACHE_LINE_BYTES) {

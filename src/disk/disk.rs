@@ -34,8 +34,9 @@ pub trait DiskFile: Send + Sync {
     /// Writes all of `bytes` or fails; after a failure any part of them may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// The same for whole blocks (4 KiB) that are synced next and not read soon: around the page cache, where there is
-    /// one and it can be passed by. The next `sync_data` is quicker for it. Of bytes that lie at a whole block in memory
-    /// too no copy is made, and nobody waits for another's.
+    /// one and it can be passed by. The next `sync_data` is quicker for it. The file may grow by them. Bytes that begin
+    /// at a multiple of a block in memory are written as they lie: without a copy, and without waiting for another
+    /// thread's write.
     ///
     /// # Panics
     /// If `offset` or the length is no multiple of a block.

@@ -11,9 +11,10 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::disk::{Disk, DiskFile, check_blocks, file_error};
 use super::sector::BLOCK_BYTES;
@@ -21,7 +22,7 @@ use super::sector::BLOCK_BYTES;
 /// An existing directory. [`super::DataDir`] makes and locks it.
 pub struct RealDisk {
     root: PathBuf,
-    around_cache: Arc<Mutex<AroundCache>>,
+    around_cache: Arc<AroundCache>,
 }
 
 impl RealDisk {
@@ -116,34 +117,47 @@ struct RealFile {
     path: PathBuf,
     /// The same file, written to around the page cache; `None`: the system does not let it.
     direct: OnceLock<Option<File>>,
-    around_cache: Arc<Mutex<AroundCache>>,
+    around_cache: Arc<AroundCache>,
 }
 
 /// What the files of a disk share that are written to around the page cache.
 #[derive(Default)]
 struct AroundCache {
     /// The system has refused once: it is not asked again.
-    is_refused: bool,
-    /// Holds the bytes where the system wants them to lie that it takes from memory by itself.
-    aligned: Vec<u8>,
+    is_refused: AtomicBool,
+    copy: Mutex<Copy>,
 }
 
-impl AroundCache {
-    /// A copy that starts at a multiple of [`BLOCK_BYTES`].
-    fn aligned(&mut self, bytes: &[u8]) -> &[u8] {
+/// Bytes where the system wants them to lie that it takes from memory by itself.
+#[derive(Default)]
+struct Copy(Vec<u8>);
+
+impl Copy {
+    /// Starts at a multiple of [`BLOCK_BYTES`].
+    fn of(&mut self, bytes: &[u8]) -> &[u8] {
         let block = BLOCK_BYTES as usize;
         let needed = bytes.len() + block;
-        if self.aligned.len() < needed {
-            self.aligned.resize(needed, 0);
+        if self.0.len() < needed {
+            self.0.resize(needed, 0);
         }
-        let start = self.aligned.as_ptr().align_offset(block);
-        let copy = &mut self.aligned[start..start + bytes.len()];
+        let start = self.0.as_ptr().align_offset(block);
+        let copy = &mut self.0[start..start + bytes.len()];
         copy.copy_from_slice(bytes);
         copy
     }
+}
 
-    fn note_refusal(&mut self, path: &Path) {
-        if std::mem::replace(&mut self.is_refused, true) {
+impl AroundCache {
+    /// Nobody who needs no copy waits for who does: the wal not for the background thread's zeros.
+    fn write(&self, file: &File, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        if blocks.as_ptr().align_offset(BLOCK_BYTES as usize) == 0 {
+            return file.write_all_at(blocks, offset);
+        }
+        file.write_all_at(self.copy.lock().of(blocks), offset)
+    }
+
+    fn note_refusal(&self, path: &Path) {
+        if self.is_refused.swap(true, Ordering::Relaxed) {
             return;
         }
         let path = path.display();
@@ -154,22 +168,15 @@ impl AroundCache {
 impl RealFile {
     /// False: the system does not take it this way, and nothing is known to be written.
     fn write_around_cache(&self, offset: u64, blocks: &[u8]) -> io::Result<bool> {
-        let mut around = self.around_cache.lock();
-        if around.is_refused {
+        if self.around_cache.is_refused.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let direct = self.direct.get_or_init(|| open_around_cache(&self.file));
-        let written = direct.as_ref().map(|direct| {
-            if blocks.as_ptr().align_offset(BLOCK_BYTES as usize) == 0 {
-                return MutexGuard::unlocked(&mut around, || direct.write_all_at(blocks, offset));
-            }
-            direct.write_all_at(around.aligned(blocks), offset)
-        });
-        match written {
+        match direct.as_ref().map(|direct| self.around_cache.write(direct, offset, blocks)) {
             Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
             Some(Ok(())) => Ok(true),
             None | Some(Err(_)) => {
-                around.note_refusal(&self.path);
+                self.around_cache.note_refusal(&self.path);
                 Ok(false)
             }
         }
@@ -219,6 +226,8 @@ impl DiskFile for RealFile {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     const BLOCK: usize = BLOCK_BYTES as usize;
@@ -229,6 +238,10 @@ mod tests {
         file.write_at(0, &vec![0; bytes]).unwrap();
         file.sync_data().unwrap();
         file
+    }
+
+    fn went_around(file: &RealFile) -> bool {
+        file.direct.get().is_some_and(Option::is_some) && !file.around_cache.is_refused.load(Ordering::Relaxed)
     }
 
     #[test]
@@ -244,20 +257,29 @@ mod tests {
             file.read_at(0, &mut read).unwrap();
             assert!(read == expected, "write {i}");
         }
-        let went_around = file.direct.get().is_some_and(Option::is_some) && !file.around_cache.lock().is_refused;
-        assert_eq!(went_around, open_around_cache(&file.file).is_some());
+        assert_eq!(went_around(&file), open_around_cache(&file.file).is_some());
     }
 
     #[test]
-    fn what_lies_at_a_block_in_memory_is_written_without_a_copy() {
+    fn what_lies_at_a_block_in_memory_is_written_while_another_thread_has_the_copy() {
         #[repr(align(4096))]
         struct Blocks([u8; 3 * BLOCK]);
         static SEVENS: Blocks = Blocks([7; 3 * BLOCK]);
         let folder = tempfile::tempdir().unwrap();
         let file = file_of_zeros(&folder, BLOCK);
         let behind_the_end = BLOCK as u64;
-        file.write_blocks(behind_the_end, &SEVENS.0).unwrap();
-        assert_eq!(file.around_cache.lock().aligned.len(), 0, "a copy was made");
+        let held = file.around_cache.copy.lock();
+        std::thread::scope(|scope| {
+            let written = scope.spawn(|| file.write_blocks(behind_the_end, &SEVENS.0));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !written.is_finished() && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            assert!(written.is_finished(), "it waits for the copy");
+            drop(held);
+            written.join().unwrap().unwrap();
+        });
+        assert_eq!(went_around(&file), open_around_cache(&file.file).is_some());
         let mut read = [1; 4 * BLOCK];
         file.read_at(0, &mut read).unwrap();
         assert!(read[..BLOCK] == [0; BLOCK] && read[BLOCK..] == SEVENS.0);
@@ -277,7 +299,7 @@ mod tests {
             file.write_blocks((at * BLOCK) as u64, &blocks).unwrap();
             let mut read = vec![0; BLOCK];
             file.read_at((at * BLOCK) as u64, &mut read).unwrap();
-            assert!(read == blocks && file.around_cache.lock().is_refused, "block {at}");
+            assert!(read == blocks && file.around_cache.is_refused.load(Ordering::Relaxed), "block {at}");
         }
     }
 

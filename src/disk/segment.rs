@@ -32,7 +32,7 @@ pub(super) const FIRST_SEQUENCE: u64 = 1;
 
 const MAGIC: &[u8; 8] = b"raftkvSG";
 /// Zeros are written and made durable in pieces of this size, so that a wal's fsync never waits behind a whole
-/// segment's worth of them.
+/// segment's worth of them: where they go through the page cache that would be its pages, else the device's queue.
 const ZERO_CHUNK_BYTES: usize = 256 * 1024;
 /// How much a reader of batches asks the disk for at once.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -280,7 +280,7 @@ pub(super) fn prepare_at_once(disk: &dyn Disk, sequence: u64, bytes: u64) -> io:
     Ok(Segment::made(file, sequence, bytes))
 }
 
-/// At a whole block in memory, as a device takes them (see [`DiskFile::write_blocks`]).
+/// Begins at a multiple of a block in memory, so that no copy is made ([`DiskFile::write_blocks`]).
 #[repr(align(4096))]
 struct Zeros([u8; ZERO_CHUNK_BYTES]);
 
@@ -304,25 +304,26 @@ fn write_segment(
 ) -> io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(name)?;
     file.write_at(0, &encode_header(sequence, bytes))?;
-    let mut begun = Instant::now();
-    for (at, zeros) in zeros(SEGMENT_HEADER_BYTES, bytes) {
-        if at > SEGMENT_HEADER_BYTES {
-            between(&*file, begun.elapsed())?;
+    let mut took = None;
+    for (at, piece) in zero_pieces(SEGMENT_HEADER_BYTES, bytes) {
+        if let Some(took) = took {
+            between(&*file, took)?;
         }
-        begun = Instant::now();
-        file.write_blocks(at, zeros)?;
+        let begun = Instant::now();
+        file.write_blocks(at, piece)?;
+        took = Some(begun.elapsed());
     }
     file.sync_data()?;
     Ok(file)
 }
 
-/// Writes zeros from `start` up to `end`; the caller makes them durable.
+/// Writes zeros from `start`, which may lie within a block, up to `end`; the caller makes them durable.
 pub(super) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
-    zeros(start, end).try_for_each(|(at, zeros)| file.write_at(at, zeros))
+    zero_pieces(start, end).try_for_each(|(at, piece)| file.write_at(at, piece))
 }
 
 /// The pieces of zeros from `start` up to `end`, and where each begins.
-fn zeros(start: u64, end: u64) -> impl Iterator<Item = (u64, &'static [u8])> {
+fn zero_pieces(start: u64, end: u64) -> impl Iterator<Item = (u64, &'static [u8])> {
     let piece = move |at: u64| (at, &ZEROS.0[..(end - at).min(ZERO_CHUNK_BYTES as u64) as usize]);
     (start..end).step_by(ZERO_CHUNK_BYTES).map(piece)
 }

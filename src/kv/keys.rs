@@ -38,8 +38,8 @@ const GROUP: usize = CACHE_LINE_BYTES / size_of::<Slot<Record>>();
 pub trait Keyed {
     fn key(&self) -> &[u8];
 
-    /// Has the processor fetch it.
-    fn prefetch(&self);
+    /// Has the processor fetch it, where somebody asks for that.
+    fn prefetch(&self) {}
 }
 
 impl Keyed for Record {
@@ -65,10 +65,6 @@ impl Separator {
 impl Keyed for Separator {
     fn key(&self) -> &[u8] {
         &self.0.slice
-    }
-
-    fn prefetch(&self) {
-        prefetch(self.0.as_ptr(), CACHE_LINE_BYTES);
     }
 }
 
@@ -128,31 +124,26 @@ impl<K: Keyed> Keys<K> {
         match self.compare_prefix(key) {
             Ordering::Less => Err(0),
             Ordering::Greater => Err(self.len()),
-            Ordering::Equal => {
-                let alike = self.alike(key);
-                let found = self.slots[alike.clone()].binary_search_by(|slot| self.compare_alike(slot, key));
-                found.map(|at| alike.start + at).map_err(|at| alike.start + at)
-            }
+            Ordering::Equal => self.find(self.alike(key), key),
         }
     }
 
-    /// A search for `key` that has not looked behind a pointer yet.
+    /// A search for `key`, up to where it compares keys; of a prefix that is not near it has looked at the first.
     pub fn seek<'k>(&self, key: &'k [u8]) -> Sought<'_, 'k, K> {
         let alike = if self.compare_prefix(key).is_eq() { self.alike(key) } else { 0..0 };
         Sought { keys: self, key, alike }
     }
 
-    /// Has the processor fetch what every search looks at.
+    /// Has the processor fetch what every search looks at, but for a prefix that is not near.
     pub fn prefetch(&self) {
         prefetch(self.slots.as_ptr(), size_of_val(&self.slots[..]));
     }
 
-    /// The start of `key` to the prefix. Without any keys there is none.
+    /// The start of `key` to the prefix.
     fn compare_prefix(&self, key: &[u8]) -> Ordering {
-        let Some(first) = self.slots.first() else { return Ordering::Less };
         let start = &key[..self.prefix_bytes.min(key.len())];
         let prefix = self.prefix_near.get(..self.prefix_bytes);
-        start.cmp(prefix.unwrap_or_else(|| &first.keyed.key()[..self.prefix_bytes]))
+        start.cmp(prefix.unwrap_or_else(|| &self.slots[0].keyed.key()[..self.prefix_bytes]))
     }
 
     /// The slots with the head of `key`, which begins with the prefix; where they would be if there is none.
@@ -162,9 +153,11 @@ impl<K: Keyed> Keys<K> {
         from..from + self.slots[from..].iter().take_while(|slot| slot.head == head).count()
     }
 
-    /// The key of a slot to `key`, which has its head.
-    fn compare_alike(&self, slot: &Slot<K>, key: &[u8]) -> Ordering {
-        compare_behind(slot.keyed.key(), key, self.prefix_bytes + HEAD_BYTES)
+    /// [`Keys::search`] among those that are `alike`.
+    fn find(&self, alike: Range<usize>, key: &[u8]) -> Result<usize, usize> {
+        let (from, behind) = (alike.start, self.prefix_bytes + HEAD_BYTES);
+        let found = self.slots[alike].binary_search_by(|slot| compare_behind(slot.keyed.key(), key, behind));
+        found.map(|at| from + at).map_err(|at| from + at)
     }
 
     /// How many heads are less than `head`.
@@ -177,12 +170,6 @@ impl<K: Keyed> Keys<K> {
         let before = groups.iter().map(|group| usize::from(group[GROUP - 1].head < head)).sum::<usize>();
         let group = groups.get(before).map_or(rest, |group| &group[..]);
         before * GROUP + group.iter().map(|slot| usize::from(slot.head < head)).sum::<usize>()
-    }
-
-    /// Puts `keyed` in the place of one that has the same key.
-    pub fn replace(&mut self, at: usize, keyed: K) {
-        debug_assert!(self.slots[at].keyed.key() == keyed.key(), "a replacement has another key");
-        self.slots[at].keyed = keyed;
     }
 
     /// `at`: where a search for it says.
@@ -265,18 +252,13 @@ pub struct Sought<'a, 'k, K> {
 }
 
 impl<'a, K: Keyed> Sought<'a, '_, K> {
-    /// Has the processor fetch what [`Sought::found`] will look at.
+    /// Has the processor fetch what [`Sought::found`] will look at: nearly always one, often none.
     pub fn prefetch(&self) {
-        if let Some(slot) = self.keys.slots.get(self.alike.start).filter(|_| !self.alike.is_empty()) {
-            slot.keyed.prefetch();
-        }
+        self.keys.slots[self.alike.clone()].iter().for_each(|slot| slot.keyed.prefetch());
     }
 
     pub fn found(self) -> Option<&'a K> {
-        let Sought { keys, key, alike } = self;
-        let alike = &keys.slots[alike];
-        let at = alike.binary_search_by(|slot| keys.compare_alike(slot, key)).ok()?;
-        Some(&alike[at].keyed)
+        self.keys.find(self.alike, self.key).ok().and_then(|at| self.keys.get(at))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Layer 1: the key-value state machine. [`Store::apply`] changes it, [`Store::view`] reads it, nothing else does.
+//! Layer 1: the key-value state machine. [`Store::apply`] and [`Store::apply_all`] change it, [`Store::view`] reads it,
+//! nothing else does.
 //!
 //! The consensus thread is its sole writer. It is total and deterministic: the same commands in the same
 //! order give the same state on every node, whatever their settings. It knows no entry, no client and no answer

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::digest::Digest;
 use super::keys::Sought;
 use super::tree::{PREFETCHED_MAX, Tree};
-use crate::base::{Command, Operation, Record, RecordMaker, Revision};
+use crate::base::{Command, Operation, Record, RecordMaker, Revision, prefetch};
 
 /// What a key of a page counts beside its own bytes: what an answer needs to tell one key from the next.
 const KEY_OVERHEAD_BYTES: usize = 4;
@@ -78,11 +78,11 @@ impl Store {
 
     /// [`Store::apply`] for each of `commands`, in order. What many of them look at is fetched from memory at once.
     pub fn apply_all(&mut self, commands: &[Command], mut on_applied: impl FnMut(Applied)) {
-        for some in commands.chunks(PREFETCHED_MAX) {
-            if some.len() > 1 {
-                self.records.prefetch(some.iter().flat_map(|command| &command.operations).map(Operation::key));
+        for chunk in commands.chunks(PREFETCHED_MAX) {
+            if chunk.len() > 1 && prefetch::IS_KNOWN {
+                self.records.prefetch(chunk.iter().flat_map(|command| &command.operations).map(Operation::key));
             }
-            some.iter().for_each(|command| on_applied(self.apply(command)));
+            chunk.iter().for_each(|command| on_applied(self.apply(command)));
         }
     }
 
@@ -147,8 +147,8 @@ impl<'a> View<'a> {
         self.store.records.get(key)
     }
 
-    /// [`View::get`], up to where it looks at the record.
-    pub fn seek<'k>(self, key: &'k [u8]) -> Sought<'a, 'k, Record> {
+    /// [`View::get`], up to where it compares keys.
+    pub(crate) fn seek<'k>(self, key: &'k [u8]) -> Sought<'a, 'k, Record> {
         self.store.records.seek(key)
     }
 

@@ -72,7 +72,7 @@ impl<R: Keyed> Tree<R> {
         self.seek(key).found()
     }
 
-    /// The search for `key`, up to where it looks at what is stored.
+    /// The search for `key`, up to where it compares keys.
     pub fn seek<'k>(&self, key: &'k [u8]) -> Sought<'_, 'k, R> {
         let mut node = &*self.root;
         loop {
@@ -90,8 +90,8 @@ impl<R: Keyed> Tree<R> {
         let mut ways = [(&b""[..], &*self.root); PREFETCHED_MAX];
         let count = ways.iter_mut().zip(keys).map(|(way, key)| way.0 = key).count();
         let ways = &mut ways[..count];
-        while let Some((_, first)) = ways.first() {
-            let at_leaves = matches!(first, Node::Leaf(_));
+        loop {
+            let at_leaves = ways.first().is_none_or(|(_, first)| matches!(first, Node::Leaf(_)));
             for (key, node) in &mut *ways {
                 match node {
                     Node::Leaf(leaf) => leaf.seek(key).prefetch(),
@@ -135,15 +135,14 @@ impl<R: Keyed> Tree<R> {
 }
 
 impl<R: Keyed + Clone> Tree<R> {
-    /// `write` is given what is stored under `key`, to change it; what it gives back, which has that key, is stored in
-    /// its place.
+    /// `write` changes what is stored under `key`, or makes it where nothing is. The key stays; and a change must not
+    /// show in clones of what is changed, for a frozen tree may hold one.
     pub fn upsert(&mut self, key: &[u8], write: impl FnOnce(Option<&mut R>) -> Option<R>) {
         let mut is_new = false;
         let write = |stored: Option<&mut R>| {
-            let was_there = stored.is_some();
-            let written = write(stored);
-            is_new = !was_there && written.is_some();
-            written
+            let made = write(stored);
+            is_new = made.is_some();
+            made
         };
         if let Some(Split { separator, right }) = Node::upsert(&mut self.root, key, write) {
             let children = vec![Arc::clone(&self.root), right];
@@ -240,9 +239,9 @@ fn upsert_in_leaf<R: Keyed>(
 ) -> Option<Split<R>> {
     let at = match leaf.search(key) {
         Ok(at) => {
-            if let Some(written) = write(leaf.get_mut(at)) {
-                leaf.replace(at, written);
-            }
+            let made = write(leaf.get_mut(at));
+            debug_assert!(made.is_none(), "what is there is changed, and not made");
+            debug_assert!(leaf.get(at).is_some_and(|changed| changed.key() == key), "a change has changed the key");
             return None;
         }
         Err(at) => at,
