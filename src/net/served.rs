@@ -15,14 +15,15 @@
 //!
 //! What is read is the state of the moment at which the lock was taken, since nothing changes under it: whether it is
 //! looked at before the clock is sampled or while. It was the cluster's then if the clock shows a later time that is
-//! still before the number. Before both numbers: the first, for this node may have lost the lead meanwhile, and won it
-//! again, and the second would be of another lease, under which what was read is old; and the second: a node that stops leading takes the number back before its vote can
-//! help another one. How long the answer takes from there on changes nothing. A sample from before the request was
-//! taken would be worth nothing: between the two the process may have stood still for longer than any lease.
+//! still before the number, and before both that were seen. The first, since this node may have lost the lead and won it
+//! again meanwhile: the second would be of another lease, under which what was read is old. And the second, since a node
+//! that stops leading takes the number back before its vote can help another one. How long the answer takes from there
+//! on changes nothing. A sample from before the request was taken would be worth nothing: between the two the process
+//! may have stood still for longer than any lease.
 //!
 //! Nothing here is ordered more strongly than by the lock: whoever has got it sees what the writer did before, and what
-//! a reader does next comes after it got it. So its value is at least as old as its sample, and as its look at the
-//! number.
+//! a reader does next comes after it got it. So its value is at least as old as its sample, and as its second
+//! look at the number.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
