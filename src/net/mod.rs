@@ -73,7 +73,7 @@ pub use limits::NetLimits;
 pub use link_queue::{LinkQueue, QueueFull, Urgency};
 pub use mailbox::Mailbox;
 pub use pipeline::{Asked, Pipeline};
-pub use reads::answer as answer_read;
+pub use reads::{answer as answer_read, found};
 pub use served::{Served, State, Unconfirmed};
 pub use session::{Session, Turn};
 pub use sleeper::Sleeper;

@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::reads;
-use crate::api::{Found, Leader, Reply, Request};
-use crate::base::Moment;
+use crate::api::{Leader, Reply, Request};
+use crate::base::{Moment, Record};
 use crate::kv::Store;
 
 /// Shared by consensus and whoever reads.
@@ -114,17 +114,25 @@ impl Served {
         self.confirm(value, clock())
     }
 
-    /// What `key` holds, without a request and its reply around it; `None`: it can't be read here at present.
+    /// Gives `read` what `key` holds, in place; `None`: it can't be read here at present, and `read` was not called. It
+    /// keeps consensus waiting, and must not wait for this node.
     ///
     /// The clock is sampled under the lock, while the record comes from memory (see the module).
-    pub fn value(&self, key: &[u8], clock: fn() -> Moment) -> Option<Option<Found>> {
-        let Unconfirmed { read: (read, now), until } = self.read(|state| {
-            let sought = state.store.view().seek(key);
-            sought.prefetch();
-            let now = clock();
-            (sought.found().map(reads::found), now)
-        })?;
-        self.confirm(Unconfirmed { read, until }, now)
+    pub fn read_value<T>(
+        &self,
+        key: &[u8],
+        clock: fn() -> Moment,
+        read: impl FnOnce(Option<&Record>) -> T,
+    ) -> Option<T> {
+        let until = self.until();
+        if until == Moment::ZERO {
+            return None;
+        }
+        let state = self.state.read();
+        let sought = state.store.view().seek(key);
+        sought.prefetch();
+        let confirmed = self.confirm(Unconfirmed { read: sought, until }, clock());
+        confirmed.map(|sought| read(sought.found()))
     }
 }
 
@@ -190,12 +198,13 @@ mod tests {
         thread_local! {
             static TAKEN_BACK: Arc<Served> = Arc::new(served());
         }
-        let value = |served: &Served, clock| served.value(b"k", clock).map(|found| found.map(|found| found.value));
+        let value =
+            |served: &Served, clock| served.read_value(b"k", clock, |found| found.map(|found| found.value().to_vec()));
         let served = TAKEN_BACK.with(Arc::clone);
         assert_eq!(value(&served, || Moment(1)), None, "nothing was published");
         served.publish(Some(Moment(100)));
-        assert_eq!(value(&served, || Moment(99)), Some(Some("v".into())));
-        assert_eq!(served.value(b"absent", || Moment(99)), Some(None));
+        assert_eq!(value(&served, || Moment(99)), Some(Some(b"v".to_vec())));
+        assert_eq!(served.read_value(b"absent", || Moment(99), |found| found.is_some()), Some(false));
         assert_eq!(value(&served, || Moment(100)), None);
         let taken_back_meanwhile = || {
             TAKEN_BACK.with(|served| served.publish(None));

@@ -16,9 +16,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::api::{self, Error, ErrorCode, Found, IfNotLeading, Latency, Outcome, ReadBy, Reply, Request, Status};
 use crate::base::limits::SEGMENT_BYTES_MIN;
-use crate::base::{ClusterId, InstanceId, Member, Members, Moment, NodeId, Operation, Random, Revision};
+use crate::base::{ClusterId, InstanceId, Member, Members, Moment, NodeId, Operation, Random, Record, Revision};
 use crate::disk::{DataDir, Disk, MemoryDisk, OpenError, Wanted};
-use crate::net::{ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit, Served, Spin};
+use crate::net::{self, ConnectionId, FromNet, NetEvent, Origin, Outbox, PeerCredit, Served, Spin};
 
 use super::clock;
 use super::consensus::ConsensusEvent;
@@ -392,9 +392,25 @@ impl EmbeddedClient {
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<Found>, Error> {
         let key = key.as_ref();
         api::check_key(key)?;
-        if let Some(found) = self.served().and_then(|served| served.value(key, clock::now)) {
-            return Ok(found);
+        let here = self.served().and_then(|served| served.read_value(key, clock::now, |record| record.map(net::found)));
+        here.map_or_else(|| self.get_elsewhere(key), Ok)
+    }
+
+    /// As [`EmbeddedClient::get`], but gives `read` the value in place: nothing is counted or copied. It is called once,
+    /// or not at all if there is an error; writes wait meanwhile, so it must be short, and ask the cluster for nothing.
+    pub fn get_with<T>(&mut self, key: impl AsRef<[u8]>, mut read: impl FnMut(Option<&[u8]>) -> T) -> Result<T, Error> {
+        let key = key.as_ref();
+        api::check_key(key)?;
+        let here = self
+            .served()
+            .and_then(|served| served.read_value(key, clock::now, |record| read(record.map(Record::value))));
+        match here {
+            Some(given) => Ok(given),
+            None => self.get_elsewhere(key).map(|found| read(found.as_ref().map(|found| &found.value[..]))),
         }
+    }
+
+    fn get_elsewhere(&mut self, key: &[u8]) -> Result<Option<Found>, Error> {
         match self.ask(Request::Get { key: Bytes::copy_from_slice(key), revision: None }, true)? {
             Outcome::Value { found, .. } => Ok(found),
             other => Err(unexpected(&other)),
@@ -511,6 +527,36 @@ mod tests {
                 return;
             }
             assert!(Instant::now() < deadline, "no leader ever holds a lease");
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_in_place_wherever_it_is_read() {
+        let cluster = started(3, disks(3), Tuning::default());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut read_here = BTreeSet::new();
+        // On the client's own thread at the leader, by the leader's answer elsewhere, or while it holds no lease.
+        while read_here.len() < 2 {
+            let leader = cluster.wait_for_leader(Duration::from_secs(60)).unwrap();
+            for id in cluster.ids() {
+                let mut client = cluster.client(id);
+                if client.put("k", "v").is_err() {
+                    continue;
+                }
+                let mut called = 0;
+                let mut length_of = |key: &str| {
+                    client.get_with(key, |value| {
+                        called += 1;
+                        value.map(<[u8]>::len)
+                    })
+                };
+                let Ok(found) = length_of("k") else { continue };
+                assert_eq!((found, length_of("absent").unwrap_or(None)), (Some(1), None));
+                assert_eq!(length_of(""), Err(api::check_key(b"").unwrap_err()));
+                assert!(called <= 2, "called {called} times for two reads");
+                read_here.insert(id == leader);
+            }
+            assert!(Instant::now() < deadline, "{read_here:?}");
         }
     }
 
