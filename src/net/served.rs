@@ -99,8 +99,13 @@ impl Served {
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Option<Unconfirmed<T>> {
-        let until = self.until();
-        (until != Moment::ZERO).then(|| Unconfirmed { read: read(&self.state.read()), until })
+        let until = self.published()?;
+        Some(Unconfirmed { read: read(&self.state.read()), until })
+    }
+
+    /// [`Served::until`], if any read may be answered here.
+    fn published(&self) -> Option<Moment> {
+        Some(self.until()).filter(|until| *until != Moment::ZERO)
     }
 
     /// What was read, if it was the cluster's then. `now`: sampled since the lock was taken.
@@ -124,10 +129,7 @@ impl Served {
         clock: fn() -> Moment,
         read: impl FnOnce(Option<&Record>) -> T,
     ) -> Option<T> {
-        let until = self.until();
-        if until == Moment::ZERO {
-            return None;
-        }
+        let until = self.published()?;
         let state = self.state.read();
         let sought = state.store.view().seek(key);
         sought.prefetch();
