@@ -234,11 +234,19 @@ impl Session {
                 frame
             }
             Err(error) => {
-                log::debug!("net: {error}");
-                self.end(CloseReason::BadFrame);
+                self.on_bad_frame(error.to_string());
                 None
             }
         }
+    }
+
+    /// Where the next frame begins is not known any more, and what this one asked was not found out: the answer has an id
+    /// of none.
+    fn on_bad_frame(&mut self, why: String) {
+        log::debug!("net: {why}");
+        let style = Style::Frame { id: 0, style: wire::Style::Typed };
+        self.pipeline.push_error(style, Error::new(ErrorCode::BadFrame, why));
+        self.end(CloseReason::BadFrame);
     }
 
     /// A client's request or a peer's hello: what is in it decides, never who sent it.
@@ -254,8 +262,8 @@ impl Session {
             Ok(wire::FirstFrame::Hello(hello)) if length <= HELLO_BYTES_MAX => Ok(Some(Box::new(hello))),
             Ok(wire::FirstFrame::Hello(_)) => Err(CloseReason::BadFrame),
             Err(error) => {
-                log::debug!("net: {error}");
-                Err(CloseReason::BadFrame)
+                self.on_bad_frame(error.0);
+                Ok(None)
             }
         }
     }
@@ -274,10 +282,7 @@ impl Session {
         let Some(frame) = self.take_frame() else { return false };
         match wire::decode_request(frame) {
             Ok(asked) => self.on_client_frame(asked, admission),
-            Err(error) => {
-                log::debug!("net: {error}");
-                self.end(CloseReason::BadFrame);
-            }
+            Err(error) => self.on_bad_frame(error.0),
         }
         true
     }

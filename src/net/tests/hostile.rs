@@ -3,9 +3,13 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::BytesMut;
+
 use super::*;
+use crate::api::IfNotLeading;
 use crate::base::Random;
 use crate::base::limits::FRAME_BYTES_MAX;
+use crate::wire;
 
 #[test]
 fn the_first_byte_decides_and_every_byte_has_one_decision() {
@@ -32,15 +36,42 @@ fn the_first_byte_decides_and_every_byte_has_one_decision() {
 }
 
 #[test]
-fn a_length_that_no_frame_has_closes_the_connection() {
+fn a_frame_that_is_none_is_told_why_and_closes_the_connection() {
     let node = Node::with_store(NetLimits::default());
     let frame_max = u32::try_from(FRAME_BYTES_MAX).unwrap();
-    for length in [0, frame_max + 1, 0x01ff_ffff, 1 << 31, u32::MAX] {
+    let mut asked = BytesMut::new();
+    wire::encode_request(7, &Request::Get { key: "a".into(), revision: None }, IfNotLeading::Forward, &mut asked);
+    for (bad, why) in [
+        (&[0; 4][..], "announces 0 bytes"),
+        (&(frame_max + 1).to_be_bytes(), "the limit is 16777216"),
+        (&0x01ff_ffff_u32.to_be_bytes(), "announces 33554431 bytes"),
+        (b"\0\0\0\x03\xff\xff\xff", "failed to decode"),
+    ] {
+        for before in [&b""[..], &asked] {
+            let mut client = node.connect();
+            client.write([before, bad, &asked].concat());
+            if !before.is_empty() {
+                assert_eq!(wire::decode_reply(client.frame()).unwrap().0, 7, "what was asked before is answered");
+            }
+            let (id, reply) = wire::decode_reply(client.frame()).unwrap();
+            let error = reply.result.unwrap_err();
+            assert_eq!((id, error.code), (0, ErrorCode::BadFrame));
+            assert!(error.message.contains(why), "{error}");
+            assert_eq!(client.rest(), b"", "nothing behind it is asked");
+        }
+    }
+    let mut probe = node.connect();
+    node.await_count(&mut probe, "the ends of all", |counters| counters.closed(CloseReason::BadFrame) == 8);
+}
+
+#[test]
+fn a_length_that_is_no_protocol_is_closed_without_an_answer() {
+    let node = Node::with_store(NetLimits::default());
+    for length in [1 << 31, u32::MAX] {
         let mut client = node.connect();
         client.write(length.to_be_bytes());
         assert_eq!(client.rest(), b"", "length {length}");
     }
-    assert_eq!(node.counters.closed(CloseReason::BadFrame), 3);
     assert_eq!(node.counters.closed(CloseReason::UnknownProtocol), 2);
     node.assert_alive();
 }

@@ -237,7 +237,12 @@ fn a_client_can_not_pass_as_a_peer_nor_a_peer_send_what_is_anothers() {
     // A peer's message without a hello, and one behind a client's request.
     let mut first = node.connect();
     first.says(&PeerFrame::Raft(heartbeat(2, 1, 1)));
-    assert_eq!(first.rest(), b"");
+    let refused = |client: &mut Client| {
+        let (id, reply) = wire::decode_reply(client.frame()).unwrap();
+        assert_eq!((id, reply.result.unwrap_err().code), (0, ErrorCode::BadFrame));
+        assert_eq!(client.rest(), b"");
+    };
+    refused(&mut first);
     let (mut second, mut bytes) = (node.connect(), BytesMut::new());
     wire::encode_request(1, &get(), IfNotLeading::Forward, &mut bytes);
     wire::encode_hello(&node.hello_from(2), &mut bytes);
@@ -245,7 +250,7 @@ fn a_client_can_not_pass_as_a_peer_nor_a_peer_send_what_is_anothers() {
     let (origin, _) = node.request();
     node.send(NetEvent::Reply { origin, ready: Moment::ZERO, reply: value(&"1".into()) });
     assert_eq!(wire::decode_reply(second.frame()).unwrap().0, 1);
-    assert_eq!(second.rest(), b"");
+    refused(&mut second);
     // Node 2's link with a message from node 3, and one for node 3.
     for message in [heartbeat(3, 1, 1), heartbeat(2, 3, 1)] {
         let (mut peer, reply) = node.greet(&node.hello_from(2));
