@@ -10,7 +10,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Common;
 use crate::programs::Programs;
@@ -24,9 +23,6 @@ pub use idle::hold;
 use restart::Restart;
 use results::Results;
 use stages::Stage;
-
-/// Files that a process has open beside its connections.
-const OTHER_FILES: u64 = 1000;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -108,7 +104,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     let versions = [Some(&programs.raftkv), programs.redis.as_ref()];
     let versions: Vec<&Path> = versions.into_iter().flatten().map(PathBuf::as_path).collect();
     let settings = "3 nodes of raftkv if nothing else is said, defaults; loopback; keys of 16 bytes, values of 128; one \
-                    thread drives a load";
+                    thread drives a load; goal: what the project asks of itself, of these medians";
     let text = format!("{}{}", crate::heading(common, &versions, directory.path(), settings), results.markdown());
     println!("{text}");
     common.out.as_ref().map_or(Ok(()), |out| write(out, &text, &results))
@@ -134,22 +130,4 @@ fn measure_restarts(setup: &Setup<'_>, results: &mut Results) -> io::Result<()> 
 fn write(out: &Path, text: &str, results: &Results) -> io::Result<()> {
     crate::write_file(&out.join("growth.md"), text)?;
     crate::write_file(&out.join("growth.json"), &format!("{:#}\n", results.json()))
-}
-
-/// Sees to it that this process, and those it starts, may open so many connections.
-fn allow_connections(count: u64) -> io::Result<()> {
-    let wanted = count + OTHER_FILES;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    if maximum.is_some_and(|maximum| maximum < wanted) {
-        return Err(io::Error::other(format!(
-            "{count} connections need a limit on open files of {wanted}, and the hard limit is {}; raise it as root \
-             (ulimit -Hn {wanted}), or ask for fewer with --connections",
-            maximum.unwrap_or_default()
-        )));
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })?;
-    Ok(())
 }

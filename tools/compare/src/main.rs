@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use limit::leftovers;
 use serde_json::json;
 
 mod grow;
@@ -107,7 +108,7 @@ impl Common {
     }
 
     fn data_directory(&self) -> io::Result<tempfile::TempDir> {
-        tempfile::Builder::new().prefix("compare-").tempdir_in(&self.directory)
+        leftovers::directory_in(&self.directory)
     }
 }
 

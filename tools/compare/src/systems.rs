@@ -4,11 +4,17 @@ use std::fs::File;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use limit::leftovers::Process;
 
 use crate::machine;
 use crate::programs::Programs;
+
+/// For a system to serve.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOG_LINES_SHOWN: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum System {
@@ -38,11 +44,11 @@ pub struct Running {
     pub system: System,
     /// Where clients go.
     pub addresses: Vec<String>,
-    processes: Vec<Process>,
+    members: Vec<Member>,
 }
 
-struct Process {
-    child: Child,
+struct Member {
+    process: Process,
     /// Of one whose data outlives it: what starts it again.
     command: Option<Command>,
 }
@@ -52,7 +58,7 @@ impl Running {
     pub fn start(system: System, programs: &Programs, directory: &Path) -> io::Result<Running> {
         let directory = directory.join(system.name().replace(' ', "-"));
         std::fs::create_dir_all(&directory)?;
-        let mut running = Running { system, addresses: Vec::new(), processes: Vec::new() };
+        let mut running = Running { system, addresses: Vec::new(), members: Vec::new() };
         match system {
             System::Echo => running.start_echo(programs, &directory)?,
             System::Relay => running.start_relay(programs, &directory)?,
@@ -66,41 +72,39 @@ impl Running {
     /// A cluster of raftkv, of any number of nodes, each with further `arguments`. Its data goes to `directory` itself.
     pub fn cluster(programs: &Programs, directory: &Path, nodes: usize, arguments: &[String]) -> io::Result<Running> {
         std::fs::create_dir_all(directory)?;
-        let mut running = Running { system: System::Raftkv, addresses: Vec::new(), processes: Vec::new() };
+        let mut running = Running { system: System::Raftkv, addresses: Vec::new(), members: Vec::new() };
         running.start_raftkv(programs, directory, nodes, arguments)?;
         Ok(running)
     }
 
     fn spawn(&mut self, mut command: Command, log: PathBuf) -> io::Result<()> {
         let log = File::create(log)?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.processes.push(Process { child, command: Some(command) });
+        let process = Process::start(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))?;
+        self.members.push(Member { process, command: Some(command) });
         Ok(())
     }
 
     pub fn processes(&self) -> usize {
-        self.processes.len()
+        self.members.len()
     }
 
     /// Ends process `at` as a crash would: kill -9.
-    pub fn kill(&mut self, at: usize) -> io::Result<()> {
-        let child = &mut self.processes[at].child;
-        child.kill()?;
-        child.wait().map(drop)
+    pub fn kill(&mut self, at: usize) {
+        self.members[at].process.kill();
     }
 
     /// Starts a process that was killed, with its data and at its address.
     pub fn start_again(&mut self, at: usize) -> io::Result<()> {
-        let Process { child, command } = &mut self.processes[at];
+        let Member { process, command } = &mut self.members[at];
         let command =
             command.as_mut().ok_or_else(|| io::Error::other("it can't be started again: it keeps no data"))?;
-        *child = command.spawn()?;
+        *process = Process::start(command)?;
         Ok(())
     }
 
     /// Resident memory of each process, in bytes; empty where the system does not tell.
     pub fn resident_bytes(&self) -> Vec<f64> {
-        self.processes.iter().filter_map(|process| machine::resident_bytes(process.child.id())).collect()
+        self.members.iter().filter_map(|member| machine::resident_bytes(member.process.id())).collect()
     }
 
     /// `limit` says where it serves.
@@ -108,8 +112,8 @@ impl Running {
         let mut command = Command::new(&programs.limit);
         command.arg("serve").args(arguments);
         command.args(followers.iter().flat_map(|address| ["--follower", address]));
-        let (child, address) = limit::children::start(command)?;
-        self.processes.push(Process { child, command: None });
+        let (process, address) = limit::children::start(command)?;
+        self.members.push(Member { process, command: None });
         Ok(address.to_string())
     }
 
@@ -147,9 +151,26 @@ impl Running {
             self.spawn(command, directory.join(format!("{}.log", at + 1)))?;
         }
         self.addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let status = ["status", "--server", &self.addresses[0], "--wait", "--timeout-ms", "30000"];
-        let up = Command::new(&programs.raftkv).args(status).stdout(Stdio::null()).status()?;
-        if up.success() { Ok(()) } else { Err(io::Error::other("the nodes of raftkv elect no leader")) }
+        let begun = Instant::now();
+        let status = ["status", "--server", &self.addresses[0], "--wait", "--timeout-ms", "1000"];
+        while !Command::new(&programs.raftkv).args(status).output()?.status.success() {
+            if begun.elapsed() > PATIENCE || self.members.iter().any(|member| member.process.ended().is_some()) {
+                return Err(io::Error::other(format!("the nodes of raftkv elect no leader; {}", self.logs(directory))));
+            }
+        }
+        Ok(())
+    }
+
+    /// How the nodes' logs end, and how those did that have: their directory will be gone.
+    fn logs(&self, directory: &Path) -> String {
+        let log = |(at, member): (usize, &Member)| {
+            let ended = member.process.ended().map_or("runs".to_string(), |status| format!("ended, {status}"));
+            let log = std::fs::read_to_string(directory.join(format!("{}.log", at + 1))).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+            let lines = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            format!("node {} {ended}; its log:\n  {}", at + 1, lines.join("\n  "))
+        };
+        self.members.iter().enumerate().map(log).collect::<Vec<_>>().join("\n")
     }
 
     /// Members as etcd's own documentation starts them; every write is synced by default.
@@ -189,7 +210,7 @@ impl Running {
         let begun = Instant::now();
         for address in &self.addresses {
             while let Err(error) = TcpStream::connect(address) {
-                if begun.elapsed() > Duration::from_secs(30) {
+                if begun.elapsed() > PATIENCE {
                     return Err(io::Error::new(error.kind(), format!("{} at {address}: {error}", self.system.name())));
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -202,10 +223,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // The last one first: a relay's leader is not to see its followers go.
-        for process in self.processes.iter_mut().rev() {
-            // What is gone already needs no end.
-            let _ = process.child.kill();
-            let _ = process.child.wait();
+        while let Some(last) = self.members.pop() {
+            drop(last);
         }
     }
 }

@@ -4,27 +4,24 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+
+use crate::leftovers::Process;
 
 /// Starts `command`, which serves and says where. Its standard input is the child's: it ends with that.
-pub fn start(mut command: Command) -> io::Result<(Child, SocketAddr)> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+pub fn start(mut command: Command) -> io::Result<(Process, SocketAddr)> {
+    let process = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let mut line = String::new();
-    let stdout = child.stdout.take().expect("it was piped just above");
+    let stdout = process.take_stdout().expect("it was piped just above");
     BufReader::new(stdout).read_line(&mut line)?;
-    match line.trim().parse() {
-        Ok(address) => Ok((child, address)),
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(io::Error::other(format!("{command:?} did not start: it said {line:?}")))
-        }
-    }
+    let address =
+        line.trim().parse().map_err(|_| io::Error::other(format!("{command:?} did not start: it said {line:?}")))?;
+    Ok((process, address))
 }
 
 /// A server in another process. Dropped, it ends.
 pub struct Server {
-    child: Child,
+    _process: Process,
     pub address: SocketAddr,
 }
 
@@ -35,16 +32,8 @@ impl Server {
         command.arg("serve").arg(role);
         command.args(file.map(|file| ["--file".into(), file.as_os_str().to_owned()]).into_iter().flatten());
         command.args(followers.iter().flat_map(|address| ["--follower".to_string(), address.to_string()]));
-        let (child, address) = start(command)?;
-        Ok(Server { child, address })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A child that is gone already needs no end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let (_process, address) = start(command)?;
+        Ok(Server { _process, address })
     }
 }
 

@@ -1,3 +1,4 @@
 //! For whoever starts the servers of `limit` beside others.
 
 pub mod children;
+pub mod leftovers;

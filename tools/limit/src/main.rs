@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use limit::children::{self, Server};
+use limit::leftovers;
+use loadgen::descriptors::allow_connections;
 use loadgen::driver::{Driver, Settings, Until};
 use loadgen::link::Protocol;
 use loadgen::plan::{Distribution, Mixer, Plan};
@@ -178,7 +180,8 @@ fn serve(role: Role, file: Option<&Path>, followers: &[SocketAddr]) -> io::Resul
 // ---- measuring -------------------------------------------------------------------------------------------------
 
 fn measure_relay(load: &LoadArguments) -> io::Result<Value> {
-    let directory = tempfile::tempdir_in(&load.measure.directory)?;
+    allow_connections(load.clients.into())?;
+    let directory = leftovers::directory_in(&load.measure.directory)?;
     let file = |name: &str| directory.path().join(name);
     let followers = ["relay-b", "relay-c"].map(|name| Server::start("relay-follower", Some(&file(name)), &[]));
     let followers = followers.into_iter().collect::<io::Result<Vec<_>>>()?;
@@ -188,6 +191,7 @@ fn measure_relay(load: &LoadArguments) -> io::Result<Value> {
 }
 
 fn measure_echo(load: &LoadArguments) -> io::Result<Value> {
+    allow_connections(load.clients.into())?;
     let server = Server::start("echo", None, &[])?;
     drive(server.address, load)
 }
@@ -222,7 +226,7 @@ fn drive(address: SocketAddr, load: &LoadArguments) -> io::Result<Value> {
 }
 
 fn measure_sync(measure: &MeasureArguments, figures: &mut Figures) -> io::Result<()> {
-    let directory = tempfile::tempdir_in(&measure.directory)?;
+    let directory = leftovers::directory_in(&measure.directory)?;
     for (name, files, layout) in [
         ("write and fdatasync, one file", 1, Layout::Preallocated),
         ("write and fdatasync, three files at once", 3, Layout::Preallocated),

@@ -2,7 +2,7 @@
 //! open loop (`--rate` operations a second, whatever the answers do). One thread drives all connections.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use raftkv::cli::peers::Address;
 use raftkv::client::{Client, ClientSettings};
 use serde_json::{Value, json};
 
+use loadgen::descriptors::allow_connections;
 use loadgen::driver::{Driver, Settings, Until};
 use loadgen::history::Recorder;
 use loadgen::link::Protocol;
@@ -196,7 +197,7 @@ fn settings_for(arguments: &Arguments, addresses: Vec<String>, leader: Option<St
 }
 
 /// Whether all was done.
-fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
+fn run(arguments: &Arguments, settings: Settings) -> io::Result<bool> {
     let plan = Plan {
         keys: arguments.keys,
         value_bytes: usize::try_from(arguments.value_bytes).expect("at most 1 MiB"),
@@ -205,6 +206,7 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
         seed: arguments.seed,
         run: arguments.history.as_ref().map(|_| run_name()),
     };
+    allow_connections(arguments.connections)?;
     if arguments.preload && !preload(&settings, &plan)? {
         return Ok(false);
     }
@@ -217,12 +219,12 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
     let to_stderr = arguments.json.as_deref() == Some("-");
     let say = |line: &str| if to_stderr { eprintln!("{line}") } else { println!("{line}") };
     let mut json: Box<dyn Write> = match arguments.json.as_deref() {
-        None => Box::new(std::io::sink()),
-        Some("-") => Box::new(std::io::stdout()),
-        Some(file) => Box::new(File::create(file)?),
+        None => Box::new(io::sink()),
+        Some("-") => Box::new(io::stdout()),
+        Some(file) => Box::new(File::create(file).map_err(|error| at("--json", file, &error))?),
     };
     let mut written = Ok(());
-    let mut recorder = arguments.history.as_deref().map(Recorder::create).transpose()?;
+    let mut recorder = arguments.history.as_deref().map(recorder).transpose()?;
     let driver = Driver::new(settings, &mut mixer, &mut report, until)?;
     let mut driver = driver.reading_by(arguments.read).recorded(recorder.as_mut());
     let elapsed = driver.run(|second| {
@@ -237,6 +239,14 @@ fn run(arguments: &Arguments, settings: Settings) -> std::io::Result<bool> {
     Ok(report.is_clean())
 }
 
+fn recorder(file: &str) -> io::Result<Recorder> {
+    Recorder::create(file).map_err(|error| at("--history", file, &error))
+}
+
+fn at(option: &str, file: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{option} {file}: {error}"))
+}
+
 /// One that no other run has.
 fn run_name() -> String {
     let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -244,7 +254,7 @@ fn run_name() -> String {
 }
 
 /// Writes every key once, in a closed loop of some depth.
-fn preload(settings: &Settings, plan: &Plan) -> std::io::Result<bool> {
+fn preload(settings: &Settings, plan: &Plan) -> io::Result<bool> {
     let settings = Settings { rate: None, depth: settings.depth.max(16), ..settings.clone() };
     let plan = Plan { distribution: Distribution::Sequential, read_share: 0.0, ..plan.clone() };
     let (keys, mut report) = (plan.keys, Report::default());

@@ -3,34 +3,28 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use limit::leftovers::Process;
+use loadgen::descriptors::allow_connections;
 use raftkv::api::{IfNotLeading, Request};
 use raftkv::client::{Connection, Patience};
-
-use super::allow_connections;
 
 /// For one connection to be made, and answered.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections to one node, held by another process. Dropped, they end.
-pub struct Idle(Child);
+pub struct Idle {
+    _process: Process,
+}
 
 impl Idle {
     /// Returns once all are there.
     pub fn connect(address: &str, count: u64) -> io::Result<Idle> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["hold", address, &count.to_string()]);
-        limit::children::start(command).map(|(child, _)| Idle(child))
-    }
-}
-
-impl Drop for Idle {
-    fn drop(&mut self) {
-        // A child that is gone already needs no end.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        limit::children::start(command).map(|(_process, _)| Idle { _process })
     }
 }
 
