@@ -81,11 +81,14 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes that one connection may have buffered, in and out together, before it is no longer read; a connection
 /// whose unread answers pass twice this is dropped.
 pub const CONNECTION_BUFFERED_BYTES_MAX: usize = 24 * 1024 * 1024;
-/// Bytes buffered by all connections together. Reached: clients are not read until it falls; if it does not fall within
-/// [`JAM_DEADLINE`], those that hold the most are dropped.
+/// Bytes buffered by all connections together. From three quarters on, connections that hold more than
+/// [`SMALL_CLIENT_BYTES`] are neither read nor given more answers to hold than one; from seven eighths on, answers larger
+/// than that are refused as `busy`. Reached: no client is read.
 pub const BUFFERED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How long all connections together may stay at their bound of bytes. Reached: the clients that hold the most are
-/// dropped, until a quarter is free: a few that send half a frame or read nothing must not keep all others waiting.
+/// What a client may hold to be served while others hold so much that they are not.
+pub const SMALL_CLIENT_BYTES: usize = 64 * 1024;
+/// How long all connections together may hold so much that not all are read. Reached: the clients that hold the most are
+/// dropped, until a quarter of it is free.
 pub const JAM_DEADLINE: Duration = Duration::from_millis(500);
 /// Requests of one connection that wait for their answer. Reached: it is not read until one is answered.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
@@ -93,6 +96,9 @@ pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 pub const REQUESTS_MAX: usize = 65_536;
 /// A peer's hello must be complete within this time of the connection. Reached: closed.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+/// The same where all connections for clients are taken, and it has one of the few places that are for peers. A peer
+/// says its hello as soon as it is connected; who says nothing must not keep it out.
+pub const RESERVE_HELLO_DEADLINE: Duration = Duration::from_millis(200);
 /// A frame or line that has begun must be complete within this time. Reached: closed.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 /// A client that leaves its answers unread for this long is dropped.
@@ -202,6 +208,9 @@ pub const ELECTION_TAKES_MAX: Duration = Duration::from_secs(2);
 
 /// Between two warnings that one node id is used by two processes.
 pub const TWINS_REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Between two warnings that all connections for clients are taken.
+pub const FULL_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A peer whose link is up and that has answered its leader nothing for so long is reported.
 pub const SILENCE_REPORT_AFTER: Duration = Duration::from_secs(2);

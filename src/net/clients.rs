@@ -16,7 +16,7 @@ use super::session::{Session, Turn};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
 use crate::api::{Reply, Request};
-use crate::base::limits::TURN_READ_COST_BYTES;
+use crate::base::limits::{FULL_REPORT_INTERVAL, SMALL_CLIENT_BYTES, TURN_READ_COST_BYTES};
 use crate::base::{Moment, Step};
 use crate::guard::{Guard, removed};
 
@@ -57,7 +57,8 @@ impl Net {
         let session = Box::new(Session::new(self.me.id, Arc::clone(&self.limits)));
         let mut connection = Connection::new(transport, remote, Role::Client(session));
         if self.clients_open >= self.limits.connections_max {
-            connection.must_be_peer_by = Some(self.now + self.limits.hello_deadline);
+            connection.must_be_peer_by = Some(self.now + self.limits.reserve_hello_deadline);
+            self.report_full();
         }
         let id = self.connections.insert(connection);
         self.clients_open += 1;
@@ -71,19 +72,31 @@ impl Net {
         Ok(())
     }
 
+    fn report_full(&mut self) {
+        if self.full_silent_until.is_none_or(|until| self.now >= until) {
+            self.full_silent_until = Some(self.now + FULL_REPORT_INTERVAL);
+            log::warn!(
+                "net: all {} connections for clients are taken, more are refused; raise --connections-max, or look for \
+                 who holds them",
+                self.limits.connections_max
+            );
+        }
+    }
+
     // ---- reading -------------------------------------------------------------------------------------------
 
     pub(super) fn serve_client(&mut self, id: ConnectionId) {
         for _ in 0..self.limits.turn_reads_max {
-            let over = self.buffered_bytes >= self.limits.buffered_bytes_max && !removed(Guard::BufferUnbounded);
             let Some(connection) = self.connections.get_mut(id) else { return };
+            let not_from_bytes = self.limits.not_read_from_bytes(connection.counted_bytes);
+            let over = self.buffered_bytes >= not_from_bytes && !removed(Guard::BufferUnbounded);
             let Role::Client(session) = &connection.role else { return };
             if !connection.readable || !session.wants_input() {
                 return;
             }
             if over {
                 if !std::mem::replace(&mut connection.is_starved, true) {
-                    self.starved_clients.push(id);
+                    self.starved_clients.entry(not_from_bytes).or_default().push(id);
                 }
                 return;
             }
@@ -125,6 +138,7 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         let Role::Client(session) = &mut connection.role else { return false };
         let before = session.pipeline().output().len();
+        session.pipeline().set_memory(self.limits.memory(self.buffered_bytes));
         let turn = session.advance(&mut self.admission, &mut self.asked);
         self.spent_bytes += session.pipeline().output().len().saturating_sub(before);
         if connection.must_be_peer_by.is_some() && session.is_client() {
@@ -192,19 +206,24 @@ impl Net {
     pub(super) fn on_reply(&mut self, origin: Origin, reply: Reply, ready: Moment) {
         // Also for a connection that is gone: its request is no longer with consensus.
         self.admission.give_back(1);
-        if let Some(connection) = self.connections.get_mut(origin.connection)
-            && let Role::Client(session) = &mut connection.role
-        {
-            session.on_reply(origin.sequence, reply);
-            connection.unwritten.add(ready);
-            self.touch(origin.connection);
+        let Some(connection) = self.connections.get_mut(origin.connection) else { return };
+        let Role::Client(session) = &mut connection.role else { return };
+        let is_large = reply_cost_bytes(&reply) > SMALL_CLIENT_BYTES;
+        session.pipeline().set_memory(self.limits.memory(self.buffered_bytes));
+        session.on_reply(origin.sequence, reply);
+        connection.unwritten.add(ready);
+        if is_large {
+            // There may be many of these in a turn, and the next is kept only if there is room beside this one.
+            self.account(origin.connection);
         }
+        self.touch(origin.connection);
     }
 
     pub(super) fn finish_client(&mut self, id: ConnectionId) {
         let Some(Role::Client(session)) = self.connections.get_mut(id).map(|connection| &mut connection.role) else {
             return;
         };
+        session.pipeline().set_memory(self.limits.memory(self.buffered_bytes));
         if session.pipeline().has_work() {
             while self.advance(id) && self.spent_bytes < self.limits.turn_client_bytes_max {}
         }

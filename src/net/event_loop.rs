@@ -97,14 +97,14 @@ pub struct Net {
     client_lane: Lane,
     /// What clients have taken of the budget of this part of the turn, in bytes.
     pub(super) spent_bytes: usize,
-    /// Clients that are not read for want of memory.
-    pub(super) starved_clients: Vec<ConnectionId>,
+    /// Clients that are not read for want of memory, by [`NetLimits::not_read_from_bytes`].
+    pub(super) starved_clients: BTreeMap<usize, Vec<ConnectionId>>,
     /// Peers that are not read for want of credit.
     pub(super) starved_peers: Vec<ConnectionId>,
     deadlines: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
     pub(super) admission: Admission,
     pub(super) buffered_bytes: usize,
-    /// Since when that has been at its bound.
+    /// Since when that has been so much that not all clients are read.
     jammed_since: Option<Instant>,
     /// Accepted connections that are not known to be peers'.
     pub(super) clients_open: usize,
@@ -122,6 +122,8 @@ pub struct Net {
     pub(super) refusals: BTreeSet<String>,
     /// Until then nothing is said of two processes under one id.
     pub(super) twins_silent_until: Option<Instant>,
+    /// Until then nothing is said of clients for whom there is no place.
+    pub(super) full_silent_until: Option<Instant>,
     pub(super) random: Random,
     pub(super) served: Arc<Served>,
     pub(super) clock: fn() -> Moment,
@@ -162,7 +164,7 @@ impl Net {
             peer_lane: Lane::default(),
             client_lane: Lane::default(),
             spent_bytes: 0,
-            starved_clients: Vec::new(),
+            starved_clients: BTreeMap::new(),
             starved_peers: Vec::new(),
             deadlines: BinaryHeap::new(),
             admission: Admission::new(limits.requests_max),
@@ -179,6 +181,7 @@ impl Net {
             inbound: BTreeMap::new(),
             refusals: BTreeSet::new(),
             twins_silent_until: None,
+            full_silent_until: None,
             random: Random::new(config.seed),
             served: config.served,
             clock: config.clock,
@@ -326,9 +329,9 @@ impl Net {
         }
     }
 
-    /// While the memory of all is used up no client is read, so those who hold it must not do so for long.
+    /// While so much is held that not all clients are read, those who hold it must not do so for long.
     fn maybe_end_jam(&mut self) {
-        if self.buffered_bytes < self.limits.buffered_bytes_max {
+        if self.buffered_bytes < self.limits.scarce_from_bytes() {
             self.jammed_since = None;
         } else if *self.jammed_since.get_or_insert(self.now) + self.limits.jam_deadline <= self.now {
             self.jammed_since = None;
@@ -343,19 +346,26 @@ impl Net {
         };
         let mut holders: Vec<_> = self.connections.ids().iter().filter_map(held_by).collect();
         holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        let (held, mut dropped) = (self.buffered_bytes, 0);
         for (_, id) in holders {
-            if self.buffered_bytes <= self.limits.buffered_bytes_max / 4 * 3 {
-                return;
+            if self.buffered_bytes <= self.limits.scarce_from_bytes() / 4 * 3 {
+                break;
             }
             self.close(id, CloseReason::Jam);
+            dropped += 1;
         }
+        log::warn!(
+            "net: connections held {} MiB of requests and answers for {} ms, of {} MiB allowed: the {dropped} that held \
+             the most are closed; do they read their answers?",
+            held >> 20,
+            self.limits.jam_deadline.as_millis(),
+            self.limits.buffered_bytes_max >> 20
+        );
     }
 
     fn feed_the_starved(&mut self) {
-        let mut fed = Vec::new();
-        if self.buffered_bytes < self.limits.buffered_bytes_max {
-            fed.append(&mut self.starved_clients);
-        }
+        let mut fed: Vec<ConnectionId> =
+            self.starved_clients.split_off(&(self.buffered_bytes + 1)).into_values().flatten().collect();
         if self.credit.taken_bytes() < self.limits.peer_credit_bytes_max {
             fed.append(&mut self.starved_peers);
         }

@@ -14,6 +14,7 @@ pub struct NetLimits {
     pub connection_requests_max: usize,
     pub requests_max: usize,
     pub hello_deadline: Duration,
+    pub reserve_hello_deadline: Duration,
     pub frame_deadline: Duration,
     pub write_deadline: Duration,
     pub linger_deadline: Duration,
@@ -36,6 +37,35 @@ pub struct NetLimits {
     pub dial_backoff_max: Duration,
 }
 
+/// How much of what all connections may hold together they hold: who holds little is served for longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    Free,
+    /// From three quarters on: who holds more than a little is not read, and gets no answer to hold beside another.
+    Scarce,
+    /// From seven eighths on: and no large answer is kept for anybody.
+    Short,
+}
+
+impl NetLimits {
+    pub fn memory(&self, buffered_bytes: usize) -> Memory {
+        match buffered_bytes {
+            bytes if bytes < self.scarce_from_bytes() => Memory::Free,
+            bytes if bytes < self.buffered_bytes_max / 8 * 7 => Memory::Scarce,
+            _ => Memory::Short,
+        }
+    }
+
+    pub fn scarce_from_bytes(&self) -> usize {
+        self.buffered_bytes_max / 4 * 3
+    }
+
+    /// From how many bytes of all connections on one is not read that holds `bytes` of them.
+    pub fn not_read_from_bytes(&self, bytes: usize) -> usize {
+        if bytes <= limits::SMALL_CLIENT_BYTES { self.buffered_bytes_max } else { self.scarce_from_bytes() }
+    }
+}
+
 impl Default for NetLimits {
     fn default() -> NetLimits {
         NetLimits {
@@ -46,6 +76,7 @@ impl Default for NetLimits {
             connection_requests_max: limits::CONNECTION_REQUESTS_MAX,
             requests_max: limits::REQUESTS_MAX,
             hello_deadline: limits::HELLO_DEADLINE,
+            reserve_hello_deadline: limits::RESERVE_HELLO_DEADLINE,
             frame_deadline: limits::FRAME_DEADLINE,
             write_deadline: limits::WRITE_DEADLINE,
             linger_deadline: limits::LINGER_DEADLINE,

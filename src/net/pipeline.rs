@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Answers wait as values and are encoded only while little is encoded already. Reads are dispatched only while
-//! their answers, if they are as large as the recent ones, fit the connection's bound.
+//! their answers, if they are as large as the recent ones, fit the connection's bound, which is a small one while all
+//! connections together hold much.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,9 +23,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::admission::Admission;
 use super::event::{reply_cost_bytes, request_cost_bytes};
+use super::limits::Memory;
 use super::{NetLimits, input};
 use crate::api::{Error, ErrorCode, IfNotLeading, Outcome, ReadBy, Reply, Request};
-use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::limits::{SMALL_CLIENT_BYTES, VALUE_BYTES_MAX};
 use crate::base::{NodeId, Step};
 use crate::guard::{Guard, removed};
 use crate::wire;
@@ -124,6 +126,7 @@ pub struct Pipeline {
     writes_in_flight: usize,
     /// What requests and answers in slots hold.
     held_bytes: usize,
+    memory: Memory,
     /// The size of the next answer, judged by the recent ones: at once up, slowly down.
     answer_bytes: usize,
     output: BytesMut,
@@ -141,9 +144,15 @@ impl Pipeline {
             reads_are_here: false,
             writes_in_flight: 0,
             held_bytes: 0,
+            memory: Memory::Free,
             answer_bytes: VALUE_BYTES_MAX,
             output: BytesMut::new(),
         }
+    }
+
+    /// What all connections hold: to be told before anything else is done.
+    pub fn set_memory(&mut self, memory: Memory) {
+        self.memory = memory;
     }
 
     /// No more requests fit.
@@ -227,7 +236,7 @@ impl Pipeline {
     }
 
     /// The answer to what was `Asked` under `sequence`.
-    pub fn on_reply(&mut self, sequence: u64, reply: Reply) {
+    pub fn on_reply(&mut self, sequence: u64, mut reply: Reply) {
         let place = sequence.checked_sub(self.first_sequence).and_then(|place| usize::try_from(place).ok());
         let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
             return log::error!("net: an answer for sequence {sequence}, which waits for none");
@@ -235,9 +244,16 @@ impl Pipeline {
         let State::Dispatched { is_write, cost_bytes } = slot.state else {
             return log::error!("net: a second answer for sequence {sequence}");
         };
-        let reply_bytes = reply_cost_bytes(&reply);
+        let mut reply_bytes = reply_cost_bytes(&reply);
+        if !is_write {
+            self.answer_bytes = reply_bytes.max(self.answer_bytes / 2);
+        }
+        if !is_write && self.memory == Memory::Short && reply_bytes > SMALL_CLIENT_BYTES {
+            let message = "answers that are not read yet take up all the memory there is for them; try again";
+            reply = Reply::refused(ErrorCode::Busy, message, None);
+            reply_bytes = reply_cost_bytes(&reply);
+        }
         self.held_bytes = self.held_bytes - cost_bytes + reply_bytes;
-        self.answer_bytes = reply_bytes.max(self.answer_bytes / 2);
         slot.state = State::Answered(reply);
         // A listing stays in flight until its last page: no write may pass between its pages.
         if is_write {
@@ -376,7 +392,11 @@ impl Pipeline {
             return false;
         }
         let answers = (self.reads_in_flight + 1).saturating_mul(self.answer_bytes);
-        let fits = self.output.len() + self.held_bytes + answers <= self.limits.connection_buffered_bytes_max;
+        let bytes_max = match self.memory {
+            Memory::Free => self.limits.connection_buffered_bytes_max,
+            Memory::Scarce | Memory::Short => SMALL_CLIENT_BYTES,
+        };
+        let fits = self.output.len() + self.held_bytes + answers <= bytes_max;
         // One answer may be larger than the bound; with nothing before it, nothing would ever make room for it.
         let alone = self.cursor == 0 && self.output.is_empty();
         self.writes_in_flight == 0 && (fits || alone)

@@ -373,6 +373,17 @@ fn clients_never_keep_a_peer_out_and_are_refused_in_the_room_for_peers() {
 }
 
 #[test]
+fn who_says_nothing_keeps_no_peer_out() {
+    let node = alone_with_peers(NetLimits { connections_max: 2, hello_deadline: DEADLINE, ..quick() });
+    let silent: Vec<_> = (0..20).map(|_| node.connect()).collect();
+    let (mut peer, reply) = node.greet(&node.hello_from(2));
+    assert_eq!(reply.refusal, None);
+    peer.says(&PeerFrame::Raft(heartbeat(2, 1, 1)));
+    assert_eq!(node.message(), heartbeat(2, 1, 1));
+    drop(silent);
+}
+
+#[test]
 fn in_the_room_for_peers_every_request_in_frames_is_answered_busy_under_its_id() {
     let node = alone_with_peers(NetLimits { connections_max: 1, requests_max: 2, ..quick() });
     let mut first = node.connect();

@@ -217,7 +217,13 @@ fn run(arguments: &Arguments, settings: Settings) -> io::Result<bool> {
     };
     // With the JSON on standard output, the lines for people go elsewhere.
     let to_stderr = arguments.json.as_deref() == Some("-");
-    let say = |line: &str| if to_stderr { eprintln!("{line}") } else { println!("{line}") };
+    let say = |line: &str| {
+        let said = if to_stderr { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") };
+        if said.is_err() {
+            // Nobody reads on, as behind `head`.
+            std::process::exit(1);
+        }
+    };
     let mut json: Box<dyn Write> = match arguments.json.as_deref() {
         None => Box::new(io::sink()),
         Some("-") => Box::new(io::stdout()),
