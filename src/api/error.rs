@@ -67,7 +67,8 @@ codes! {
     ShuttingDown = 14, "shutting_down", true;
     /// A disk is short of space, the leader's or those of a majority: what grows is refused, deletes go on.
     NoSpace = 15, "no_space", true;
-    /// The frame is not one that this version understands.
+    /// The frame is not one that this version understands. Under the request's own id the connection goes on; under the
+    /// id 0 the frame could not even be read, and the connection is closed.
     BadFrame = 16, "bad_frame", false;
 }
 

@@ -82,11 +82,14 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// whose unread answers pass twice this is dropped.
 pub const CONNECTION_BUFFERED_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Bytes buffered by all connections together. From three quarters on, connections that hold more than
-/// [`SMALL_CLIENT_BYTES`] are neither read nor given more answers to hold than one; from seven eighths on, answers larger
-/// than that are refused as `busy`. Reached: no client is read.
+/// [`SMALL_CLIENT_BYTES`] are neither read nor given more answers to hold than one; from seven eighths on, answers to
+/// reads with which they would are refused as `busy`. Reached: no client is read.
 pub const BUFFERED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a client may hold to be served while others hold so much that they are not.
-pub const SMALL_CLIENT_BYTES: usize = 64 * 1024;
+/// What a client may hold to be served while others hold so much that they are not: a read or two, and room to grow.
+pub const SMALL_CLIENT_BYTES: usize = 256 * 1024;
+/// An answer of this size counts among what all hold as soon as it comes, since there may be many in one turn; of a
+/// smaller one it is enough when the connection is looked at next.
+pub const COUNTED_AT_ONCE_BYTES: usize = 4 * 1024;
 /// How long all connections together may hold so much that not all are read. Reached: the clients that hold the most are
 /// dropped, until a quarter of it is free.
 pub const JAM_DEADLINE: Duration = Duration::from_millis(500);
@@ -94,10 +97,11 @@ pub const JAM_DEADLINE: Duration = Duration::from_millis(500);
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 /// Requests of all connections that wait for their answer. Reached: `busy`.
 pub const REQUESTS_MAX: usize = 65_536;
-/// A peer's hello must be complete within this time of the connection. Reached: closed.
+/// A peer's hello must be complete within this time of its first byte. Reached: closed.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
-/// The same where all connections for clients are taken, and it has one of the few places that are for peers. A peer
-/// says its hello as soon as it is connected; who says nothing must not keep it out.
+/// The same where all connections for clients are taken, and it has one of the few places that are for peers: within
+/// this time of the connection. A peer says its hello as soon as it is connected; who says nothing must not keep it out,
+/// nor who was refused and does not go.
 pub const RESERVE_HELLO_DEADLINE: Duration = Duration::from_millis(200);
 /// A frame or line that has begun must be complete within this time. Reached: closed.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
@@ -206,11 +210,9 @@ pub const NO_LEADER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Without a leader for so long, with a majority connected, it is not that an election is still under way.
 pub const ELECTION_TAKES_MAX: Duration = Duration::from_secs(2);
 
-/// Between two warnings that one node id is used by two processes.
-pub const TWINS_REPORT_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Between two warnings that all connections for clients are taken.
-pub const FULL_REPORT_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two warnings of what others can cause as often as they like: two processes under one id, all connections
+/// taken, all memory held.
+pub const SAID_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A peer whose link is up and that has answered its leader nothing for so long is reported.
 pub const SILENCE_REPORT_AFTER: Duration = Duration::from_secs(2);

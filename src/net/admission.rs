@@ -1,4 +1,7 @@
-//! Counts the requests of all connections that wait for their answer. Plain data; used by the net thread.
+//! What all connections together may still take: requests that wait for their answers, and memory. Plain data; used by the
+//! net thread.
+
+use super::limits::Memory;
 
 /// A request is counted from the moment it is decoded until its answer comes from consensus, even if its
 /// connection is gone by then: otherwise a client could have any number of them by connecting again.
@@ -6,11 +9,12 @@
 pub struct Admission {
     requests: usize,
     requests_max: usize,
+    memory: Memory,
 }
 
 impl Admission {
     pub fn new(requests_max: usize) -> Admission {
-        Admission { requests: 0, requests_max }
+        Admission { requests: 0, requests_max, memory: Memory::Free }
     }
 
     pub fn requests(&self) -> usize {
@@ -19,6 +23,15 @@ impl Admission {
 
     pub fn requests_max(&self) -> usize {
         self.requests_max
+    }
+
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// What the buffers of all connections hold has changed.
+    pub fn set_memory(&mut self, memory: Memory) {
+        self.memory = memory;
     }
 
     /// False: the bound is reached, and nothing is taken.

@@ -16,7 +16,7 @@ use super::session::{Session, Turn};
 use super::transport::Transport;
 use super::{CloseReason, ConnectionId, FromNet, Origin};
 use crate::api::{Reply, Request};
-use crate::base::limits::{FULL_REPORT_INTERVAL, SMALL_CLIENT_BYTES, TURN_READ_COST_BYTES};
+use crate::base::limits::{COUNTED_AT_ONCE_BYTES, TURN_READ_COST_BYTES};
 use crate::base::{Moment, Step};
 use crate::guard::{Guard, removed};
 
@@ -73,8 +73,7 @@ impl Net {
     }
 
     fn report_full(&mut self) {
-        if self.full_silent_until.is_none_or(|until| self.now >= until) {
-            self.full_silent_until = Some(self.now + FULL_REPORT_INTERVAL);
+        if self.full_said.may_be_said(self.now) {
             log::warn!(
                 "net: all {} connections for clients are taken, more are refused; raise --connections-max, or look for \
                  who holds them",
@@ -88,18 +87,14 @@ impl Net {
     pub(super) fn serve_client(&mut self, id: ConnectionId) {
         for _ in 0..self.limits.turn_reads_max {
             let Some(connection) = self.connections.get_mut(id) else { return };
-            let not_from_bytes = self.limits.not_read_from_bytes(connection.counted_bytes);
-            let over = self.buffered_bytes >= not_from_bytes && !removed(Guard::BufferUnbounded);
             let Role::Client(session) = &connection.role else { return };
             if !connection.readable || !session.wants_input() {
                 return;
             }
-            if over {
-                if !std::mem::replace(&mut connection.is_starved, true) {
-                    self.starved_clients.entry(not_from_bytes).or_default().push(id);
-                }
+            if self.is_starved(id) {
                 return;
             }
+            let Some(connection) = self.connections.get_mut(id) else { return };
             match connection.read(&mut self.chunk) {
                 Ok(None) => return,
                 Ok(Some(length)) => self.on_input(id, length),
@@ -112,6 +107,25 @@ impl Net {
                 return; // what is left is read in the next turn
             }
         }
+    }
+
+    /// Whether a client is not to be read for want of memory; it is on the list of those that wait then, and else on none.
+    /// One that must be a peer holds next to nothing, and has little time.
+    fn is_starved(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let from = self.limits.not_read_from_bytes(connection.counted_bytes);
+        let is_over = self.buffered_bytes >= from && connection.must_be_peer_by.is_none();
+        let starved_from = (is_over && !removed(Guard::BufferUnbounded)).then_some(from);
+        let before = std::mem::replace(&mut connection.starved_from, starved_from);
+        if before != starved_from {
+            if let Some(waiting) = before.and_then(|from| self.starved_clients.get_mut(&from)) {
+                waiting.remove(&id);
+            }
+            if let Some(from) = starved_from {
+                self.starved_clients.entry(from).or_default().insert(id);
+            }
+        }
+        starved_from.is_some()
     }
 
     /// `length` bytes are in the chunk; none: the other side has ended its output.
@@ -138,7 +152,6 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         let Role::Client(session) = &mut connection.role else { return false };
         let before = session.pipeline().output().len();
-        session.pipeline().set_memory(self.limits.memory(self.buffered_bytes));
         let turn = session.advance(&mut self.admission, &mut self.asked);
         self.spent_bytes += session.pipeline().output().len().saturating_sub(before);
         if connection.must_be_peer_by.is_some() && session.is_client() {
@@ -169,7 +182,7 @@ impl Net {
                 let reply = self.stopwatch.tell(self.me.id);
                 self.admission.give_back(1);
                 self.spent_bytes += reply_cost_bytes(&reply);
-                session.on_reply(sequence, reply);
+                session.on_reply(sequence, reply, &self.admission);
                 answered = true;
                 continue;
             }
@@ -179,7 +192,7 @@ impl Net {
                 if let Some(reply) = self.served.confirm(value, now) {
                     self.admission.give_back(1);
                     self.spent_bytes += TURN_READ_COST_BYTES;
-                    session.on_reply(sequence, reply);
+                    session.on_reply(sequence, reply, &self.admission);
                     answered = true;
                     continue;
                 }
@@ -208,12 +221,10 @@ impl Net {
         self.admission.give_back(1);
         let Some(connection) = self.connections.get_mut(origin.connection) else { return };
         let Role::Client(session) = &mut connection.role else { return };
-        let is_large = reply_cost_bytes(&reply) > SMALL_CLIENT_BYTES;
-        session.pipeline().set_memory(self.limits.memory(self.buffered_bytes));
-        session.on_reply(origin.sequence, reply);
+        let is_counted_at_once = reply_cost_bytes(&reply) >= COUNTED_AT_ONCE_BYTES;
+        session.on_reply(origin.sequence, reply, &self.admission);
         connection.unwritten.add(ready);
-        if is_large {
-            // There may be many of these in a turn, and the next is kept only if there is room beside this one.
+        if is_counted_at_once {
             self.account(origin.connection);
         }
         self.touch(origin.connection);
@@ -223,8 +234,7 @@ impl Net {
         let Some(Role::Client(session)) = self.connections.get_mut(id).map(|connection| &mut connection.role) else {
             return;
         };
-        session.pipeline().set_memory(self.limits.memory(self.buffered_bytes));
-        if session.pipeline().has_work() {
+        if session.pipeline().has_work(&self.admission) {
             while self.advance(id) && self.spent_bytes < self.limits.turn_client_bytes_max {}
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -251,9 +261,11 @@ impl Net {
         if session.pipeline().unread_bytes() > 2 * self.limits.connection_buffered_bytes_max {
             return self.close(id, CloseReason::TooMuchUnread);
         }
-        let unread_input = connection.readable && session.wants_input() && !connection.is_starved;
-        let unread_input = unread_input && !removed(Guard::UnreadForgotten);
-        if session.pipeline().has_work() || unread_input || may_write_more {
+        let has_work = session.pipeline().has_work(&self.admission) || may_write_more;
+        let has_unread_input = connection.readable && session.wants_input() && !removed(Guard::UnreadForgotten);
+        // What it holds now decides, and what it held when it was last looked at does not.
+        self.account(id);
+        if has_work || (has_unread_input && !self.is_starved(id)) {
             self.make_ready(id);
         }
     }
@@ -264,9 +276,10 @@ impl Net {
     /// a reset may take the last answer with it.
     pub(super) fn linger(&mut self, id: ConnectionId, output: BytesMut, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let until = self.now + self.limits.linger_deadline;
+        let is_in_reserve = connection.must_be_peer_by.take().is_some();
+        let limits = &self.limits;
+        let until = self.now + if is_in_reserve { limits.reserve_hello_deadline } else { limits.linger_deadline };
         connection.role = Role::Lingering { output, reason, ended_output: false, ended_input: false, until };
-        connection.must_be_peer_by = None;
         self.touch(id);
         self.make_ready(id);
     }

@@ -25,11 +25,12 @@ pub struct Connection {
     pub writable: bool,
     /// An event has told that the other side has ended, or the connection: no other event will.
     pub input_ended: bool,
-    /// It is on the ready list, on the list of those touched in this turn, on the list of those that wait for
-    /// memory or credit.
+    /// It is on the ready list, on the list of those touched in this turn, on the list of peers that wait for credit.
     pub is_ready: bool,
     pub is_touched: bool,
     pub is_starved: bool,
+    /// Of a client that is not read for want of memory: on which list of those it is.
+    pub starved_from: Option<usize>,
     /// What of it is in the sum of all buffered bytes.
     pub counted_bytes: usize,
     /// The earliest of its entries among the loop's deadlines.
@@ -87,6 +88,7 @@ impl Connection {
             is_ready: false,
             is_touched: false,
             is_starved: false,
+            starved_from: None,
             counted_bytes: 0,
             armed: None,
             must_be_peer_by: None,

@@ -39,12 +39,13 @@ use super::links::Link;
 use super::listener::Listener;
 use super::mailbox::{Inbox, Letters, Mailbox, mailbox};
 use super::pipeline::Asked;
+use super::said::Said;
 use super::slots::Slots;
 use super::stopwatch::Stopwatch;
 use super::{
     CloseReason, ConnectionId, Deliver, NetConfig, NetCounters, NetEvent, NetLimits, PeerCredit, Served, Spin,
 };
-use crate::base::limits::{SPIN_EVENTS_MAX, SPIN_PEER_BYTES_MAX};
+use crate::base::limits::{SAID_AGAIN_AFTER, SPIN_EVENTS_MAX, SPIN_PEER_BYTES_MAX};
 use crate::base::{Moment, NodeId, Random};
 use crate::guard::{Guard, removed};
 
@@ -98,7 +99,7 @@ pub struct Net {
     /// What clients have taken of the budget of this part of the turn, in bytes.
     pub(super) spent_bytes: usize,
     /// Clients that are not read for want of memory, by [`NetLimits::not_read_from_bytes`].
-    pub(super) starved_clients: BTreeMap<usize, Vec<ConnectionId>>,
+    pub(super) starved_clients: BTreeMap<usize, BTreeSet<ConnectionId>>,
     /// Peers that are not read for want of credit.
     pub(super) starved_peers: Vec<ConnectionId>,
     deadlines: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
@@ -120,10 +121,9 @@ pub struct Net {
     pub(super) inbound: BTreeMap<NodeId, ConnectionId>,
     /// Refusals that were logged already.
     pub(super) refusals: BTreeSet<String>,
-    /// Until then nothing is said of two processes under one id.
-    pub(super) twins_silent_until: Option<Instant>,
-    /// Until then nothing is said of clients for whom there is no place.
-    pub(super) full_silent_until: Option<Instant>,
+    pub(super) twins_said: Said,
+    pub(super) full_said: Said,
+    jam_said: Said,
     pub(super) random: Random,
     pub(super) served: Arc<Served>,
     pub(super) clock: fn() -> Moment,
@@ -180,8 +180,9 @@ impl Net {
             links,
             inbound: BTreeMap::new(),
             refusals: BTreeSet::new(),
-            twins_silent_until: None,
-            full_silent_until: None,
+            twins_said: Said::default(),
+            full_said: Said::default(),
+            jam_said: Said::default(),
             random: Random::new(config.seed),
             served: config.served,
             clock: config.clock,
@@ -354,24 +355,28 @@ impl Net {
             self.close(id, CloseReason::Jam);
             dropped += 1;
         }
-        log::warn!(
-            "net: connections held {} MiB of requests and answers for {} ms, of {} MiB allowed: the {dropped} that held \
-             the most are closed; do they read their answers?",
-            held >> 20,
-            self.limits.jam_deadline.as_millis(),
-            self.limits.buffered_bytes_max >> 20
-        );
+        if dropped > 0 && self.jam_said.may_be_said(self.now) {
+            log::warn!(
+                "net: connections held {} MiB of requests and answers for {} ms, of {} MiB allowed: the {dropped} that \
+                 held the most are closed; do they read their answers? (said every {} s at most)",
+                held >> 20,
+                self.limits.jam_deadline.as_millis(),
+                self.limits.buffered_bytes_max >> 20,
+                SAID_AGAIN_AFTER.as_secs()
+            );
+        }
     }
 
     fn feed_the_starved(&mut self) {
-        let mut fed: Vec<ConnectionId> =
-            self.starved_clients.split_off(&(self.buffered_bytes + 1)).into_values().flatten().collect();
+        let clients = self.starved_clients.split_off(&(self.buffered_bytes + 1));
+        let mut fed: Vec<ConnectionId> = clients.into_values().flatten().collect();
         if self.credit.taken_bytes() < self.limits.peer_credit_bytes_max {
             fed.append(&mut self.starved_peers);
         }
         for id in fed {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.is_starved = false;
+                connection.starved_from = None;
                 self.make_ready(id);
             }
         }
@@ -491,6 +496,7 @@ impl Net {
             let bytes = connection.buffered_bytes();
             self.buffered_bytes = self.buffered_bytes - connection.counted_bytes + bytes;
             connection.counted_bytes = bytes;
+            self.admission.set_memory(self.limits.memory(self.buffered_bytes));
         }
     }
 
@@ -519,6 +525,7 @@ impl Net {
         self.counters.count_closed(reason);
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
         self.buffered_bytes -= connection.counted_bytes;
+        self.admission.set_memory(self.limits.memory(self.buffered_bytes));
         if connection.counts_as_client() {
             self.clients_open -= 1;
         }

@@ -51,13 +51,17 @@ impl NetLimits {
     pub fn memory(&self, buffered_bytes: usize) -> Memory {
         match buffered_bytes {
             bytes if bytes < self.scarce_from_bytes() => Memory::Free,
-            bytes if bytes < self.buffered_bytes_max / 8 * 7 => Memory::Scarce,
+            bytes if bytes < self.short_from_bytes() => Memory::Scarce,
             _ => Memory::Short,
         }
     }
 
     pub fn scarce_from_bytes(&self) -> usize {
         self.buffered_bytes_max / 4 * 3
+    }
+
+    fn short_from_bytes(&self) -> usize {
+        self.buffered_bytes_max / 8 * 7
     }
 
     /// From how many bytes of all connections on one is not read that holds `bytes` of them.

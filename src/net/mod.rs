@@ -18,13 +18,14 @@
 //! | `mailbox`, `sleeper` | the way in, and the wake that costs nothing while the thread is awake |
 //! | `served`, `reads` | what of the state may be read here, and until when; what a read is answered with |
 //! | `slots` | where connections live, so that nothing meant for one reaches its successor |
-//! | `admission`, `limits`, `counters` | what is bounded, and what is counted |
+//! | `admission`, `limits`, `counters`, `said` | what is bounded, what is counted, what is not said too often |
 //! | `stages`, `histogram`, `stopwatch` | what all threads of the node measure, and how; net's part of it |
 //!
 //! **Bounds.** Nothing here waits for anybody. A turn does a bounded amount of each kind of work, peers' first, and
 //! leaves the rest on lists: bytes of clients delay a heartbeat by one turn's budget of them at most. A client that has
 //! too much in progress, or more unread answers than its bound, is not read, then dropped; when all buffers together
-//! pass theirs no client is read. Peers have their own bounds (a byte-bounded queue out, credit in) and don't wait for
+//! come near theirs only clients that hold little are read and given answers, and those that hold the most are dropped
+//! if that lasts. Peers have their own bounds (a byte-bounded queue out, credit in) and don't wait for
 //! clients. A connection that owes the rest of a frame, or doesn't read its answers, has a deadline.
 //!
 //! **What it does not do.** It retries nothing and remembers no request: a request whose connection is gone is
@@ -49,6 +50,7 @@ mod mailbox;
 mod peers;
 mod pipeline;
 mod reads;
+mod said;
 mod served;
 mod session;
 mod sleeper;

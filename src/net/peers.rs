@@ -12,7 +12,7 @@ use super::event_loop::Net;
 use super::handshake::{Introduced, twins};
 use super::links::Link;
 use super::{CloseReason, ConnectionId, FromNet, input};
-use crate::base::limits::{FRAME_BYTES_MAX, TWINS_REPORT_INTERVAL};
+use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{ClusterId, NodeId};
 use crate::guard::{Guard, removed};
 use crate::wire::{self, Hello, PeerFrame};
@@ -60,10 +60,8 @@ impl Net {
             Some(Introduced { instance, address, host: connection.remote.ip().to_canonical().to_string() })
         };
         let (Some(older), Some(newer)) = (introduced(older), introduced(newer)) else { return };
-        let is_due = self.twins_silent_until.is_none_or(|until| self.now >= until);
-        if let Some(why) = twins(peer, &older, &newer).filter(|_| is_due) {
+        if let Some(why) = twins(peer, &older, &newer).filter(|_| self.twins_said.may_be_said(self.now)) {
             log::warn!("net: {why}");
-            self.twins_silent_until = Some(self.now + TWINS_REPORT_INTERVAL);
         }
     }
 

@@ -26,7 +26,7 @@ use super::event::{reply_cost_bytes, request_cost_bytes};
 use super::limits::Memory;
 use super::{NetLimits, input};
 use crate::api::{Error, ErrorCode, IfNotLeading, Outcome, ReadBy, Reply, Request};
-use crate::base::limits::{SMALL_CLIENT_BYTES, VALUE_BYTES_MAX};
+use crate::base::limits::{KEY_BYTES_MAX, SMALL_CLIENT_BYTES, VALUE_BYTES_MAX};
 use crate::base::{NodeId, Step};
 use crate::guard::{Guard, removed};
 use crate::wire;
@@ -126,7 +126,6 @@ pub struct Pipeline {
     writes_in_flight: usize,
     /// What requests and answers in slots hold.
     held_bytes: usize,
-    memory: Memory,
     /// The size of the next answer, judged by the recent ones: at once up, slowly down.
     answer_bytes: usize,
     output: BytesMut,
@@ -144,15 +143,9 @@ impl Pipeline {
             reads_are_here: false,
             writes_in_flight: 0,
             held_bytes: 0,
-            memory: Memory::Free,
             answer_bytes: VALUE_BYTES_MAX,
             output: BytesMut::new(),
         }
-    }
-
-    /// What all connections hold: to be told before anything else is done.
-    pub fn set_memory(&mut self, memory: Memory) {
-        self.memory = memory;
     }
 
     /// No more requests fit.
@@ -236,7 +229,7 @@ impl Pipeline {
     }
 
     /// The answer to what was `Asked` under `sequence`.
-    pub fn on_reply(&mut self, sequence: u64, mut reply: Reply) {
+    pub fn on_reply(&mut self, sequence: u64, mut reply: Reply, admission: &Admission) {
         let place = sequence.checked_sub(self.first_sequence).and_then(|place| usize::try_from(place).ok());
         let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
             return log::error!("net: an answer for sequence {sequence}, which waits for none");
@@ -244,31 +237,37 @@ impl Pipeline {
         let State::Dispatched { is_write, cost_bytes } = slot.state else {
             return log::error!("net: a second answer for sequence {sequence}");
         };
+        let is_listing = matches!(slot.style, Style::Listing(_));
+        let others_bytes = self.held_bytes - cost_bytes;
         let mut reply_bytes = reply_cost_bytes(&reply);
         if !is_write {
             self.answer_bytes = reply_bytes.max(self.answer_bytes / 2);
         }
-        if !is_write && self.memory == Memory::Short && reply_bytes > SMALL_CLIENT_BYTES {
+        // A write was done. A listing goes on, in pages that are small meanwhile.
+        let may_be_refused = !is_write && !is_listing && admission.memory() == Memory::Short;
+        if may_be_refused && others_bytes + reply_bytes > SMALL_CLIENT_BYTES {
             let message = "answers that are not read yet take up all the memory there is for them; try again";
             reply = Reply::refused(ErrorCode::Busy, message, None);
             reply_bytes = reply_cost_bytes(&reply);
         }
-        self.held_bytes = self.held_bytes - cost_bytes + reply_bytes;
+        self.held_bytes = others_bytes + reply_bytes;
         slot.state = State::Answered(reply);
         // A listing stays in flight until its last page: no write may pass between its pages.
         if is_write {
             self.writes_in_flight -= 1;
-        } else if !matches!(slot.style, Style::Listing(_)) {
+        } else if !is_listing {
             self.reads_in_flight -= 1;
         }
     }
 
     /// An answer could be encoded or a request dispatched, although nothing new came: output was taken meanwhile.
-    pub fn has_work(&self) -> bool {
+    pub fn has_work(&self, admission: &Admission) -> bool {
         let ready = |slot: &Slot| matches!(slot.state, State::Answered(_) | State::Text(_) | State::NextPage);
         let answers = self.output.len() < self.limits.encoded_bytes_target && self.slots.front().is_some_and(ready);
         let may_go = |slot: &Slot| match &slot.state {
-            State::Waiting { request, if_not_leading } => self.may_dispatch(request.is_write(), *if_not_leading),
+            State::Waiting { request, if_not_leading } => {
+                self.may_dispatch(request.is_write(), *if_not_leading, admission.memory())
+            }
             _ => false,
         };
         answers || self.slots.get(self.cursor).is_some_and(may_go)
@@ -301,7 +300,7 @@ impl Pipeline {
         self.write_answers();
         let at_once = self.reads_in_flight == asked.iter().filter(|asked| !asked.request.is_write()).count();
         self.maybe_ask_next_page(admission, asked);
-        self.dispatch(at_once, asked);
+        self.dispatch(at_once, admission.memory(), asked);
     }
 
     /// Encodes answers from the front, while little is encoded already.
@@ -344,7 +343,8 @@ impl Pipeline {
         let room = self.output.len() < self.limits.encoded_bytes_target;
         let Some(Slot { style: Style::Listing(listing), state }) = self.slots.front_mut() else { return };
         if room && matches!(state, State::NextPage) {
-            let (request, if_not_leading) = listing.next_page(self.limits.page_keys);
+            let page_keys = page_keys(self.limits.page_keys, admission.memory());
+            let (request, if_not_leading) = listing.next_page(page_keys);
             let cost_bytes = request_cost_bytes(&request);
             self.held_bytes += cost_bytes;
             *state = State::Dispatched { is_write: false, cost_bytes };
@@ -355,11 +355,11 @@ impl Pipeline {
     }
 
     /// Hands requests on, as far as the order rule allows.
-    fn dispatch(&mut self, at_once: bool, asked: &mut Vec<Asked>) {
+    fn dispatch(&mut self, at_once: bool, memory: Memory, asked: &mut Vec<Asked>) {
         while let Some(slot) = self.slots.get(self.cursor) {
             if let State::Waiting { request, if_not_leading } = &slot.state {
                 let (is_write, cost_bytes) = (request.is_write(), request_cost_bytes(request));
-                if !self.may_dispatch(is_write, *if_not_leading) {
+                if !self.may_dispatch(is_write, *if_not_leading, memory) {
                     return;
                 }
                 if !is_write {
@@ -370,7 +370,11 @@ impl Pipeline {
                 if let Style::Listing(listing) = &mut slot.style {
                     listing.in_flight = true;
                 }
-                if let State::Waiting { request, if_not_leading } = std::mem::replace(&mut slot.state, dispatched) {
+                let is_listing = matches!(slot.style, Style::Listing(_));
+                if let State::Waiting { mut request, if_not_leading } = std::mem::replace(&mut slot.state, dispatched) {
+                    if is_listing && let Request::List { limit, .. } = &mut request {
+                        *limit = page_keys(*limit, memory);
+                    }
                     let sequence = self.first_sequence + self.cursor as u64;
                     asked.push(Asked { sequence, request, if_not_leading, at_once });
                 }
@@ -380,7 +384,7 @@ impl Pipeline {
         }
     }
 
-    fn may_dispatch(&self, is_write: bool, if_not_leading: IfNotLeading) -> bool {
+    fn may_dispatch(&self, is_write: bool, if_not_leading: IfNotLeading, memory: Memory) -> bool {
         if removed(Guard::PipelineUnordered) {
             return true;
         }
@@ -392,7 +396,7 @@ impl Pipeline {
             return false;
         }
         let answers = (self.reads_in_flight + 1).saturating_mul(self.answer_bytes);
-        let bytes_max = match self.memory {
+        let bytes_max = match memory {
             Memory::Free => self.limits.connection_buffered_bytes_max,
             Memory::Scarce | Memory::Short => SMALL_CLIENT_BYTES,
         };
@@ -400,6 +404,14 @@ impl Pipeline {
         // One answer may be larger than the bound; with nothing before it, nothing would ever make room for it.
         let alone = self.cursor == 0 && self.output.is_empty();
         self.writes_in_flight == 0 && (fits || alone)
+    }
+}
+
+/// Keys of a listing's page of which `wanted` are: as many as are little, whatever their lengths, where memory is scarce.
+fn page_keys(wanted: usize, memory: Memory) -> usize {
+    match memory {
+        Memory::Free => wanted,
+        Memory::Scarce | Memory::Short => wanted.min(SMALL_CLIENT_BYTES / KEY_BYTES_MAX),
     }
 }
 

@@ -89,8 +89,8 @@ impl Session {
     }
 
     /// The answer to what was `Asked` under `sequence`.
-    pub fn on_reply(&mut self, sequence: u64, reply: Reply) {
-        self.pipeline.on_reply(sequence, reply);
+    pub fn on_reply(&mut self, sequence: u64, reply: Reply, admission: &Admission) {
+        self.pipeline.on_reply(sequence, reply, admission);
     }
 
     /// Does all that can be done now: decodes, answers, and appends to `asked` what is for consensus. To be called
@@ -190,7 +190,7 @@ impl Session {
         while self.ending.is_none() && !self.pipeline.is_full() {
             let complete = match self.mode {
                 Mode::Undecided => self.decide()?,
-                Mode::FirstFrame => match self.first_frame(admission)? {
+                Mode::FirstFrame => match self.first_frame(admission) {
                     Some(hello) => return Ok(Turn::Hello(hello)),
                     None => self.mode == Mode::Frames || self.ending.is_some(),
                 },
@@ -240,8 +240,8 @@ impl Session {
         }
     }
 
-    /// Where the next frame begins is not known any more, and what this one asked was not found out: the answer has an id
-    /// of none.
+    /// Where the next frame begins is not known any more, and what this one asked was not found out: the answer has the id
+    /// 0.
     fn on_bad_frame(&mut self, why: String) {
         log::debug!("net: {why}");
         let style = Style::Frame { id: 0, style: wire::Style::Typed };
@@ -250,22 +250,17 @@ impl Session {
     }
 
     /// A client's request or a peer's hello: what is in it decides, never who sent it.
-    fn first_frame(&mut self, admission: &mut Admission) -> Result<Option<Box<wire::Hello>>, CloseReason> {
-        let Some(frame) = self.take_frame() else { return Ok(None) };
-        let length = frame.len();
+    fn first_frame(&mut self, admission: &mut Admission) -> Option<Box<wire::Hello>> {
+        let frame = self.take_frame()?;
         match wire::decode_first(frame) {
             Ok(wire::FirstFrame::Client(asked)) => {
                 self.mode = Mode::Frames;
                 self.on_client_frame(asked, admission);
-                Ok(None)
             }
-            Ok(wire::FirstFrame::Hello(hello)) if length <= HELLO_BYTES_MAX => Ok(Some(Box::new(hello))),
-            Ok(wire::FirstFrame::Hello(_)) => Err(CloseReason::BadFrame),
-            Err(error) => {
-                self.on_bad_frame(error.0);
-                Ok(None)
-            }
+            Ok(wire::FirstFrame::Hello(hello)) => return Some(Box::new(hello)),
+            Err(error) => self.on_bad_frame(error.0),
         }
+        None
     }
 
     /// False: no frame is complete. A bad one ends the input, and what was asked before it is still answered.

@@ -151,6 +151,7 @@ pub struct ClientResponse {
     #[prost(uint32, tag = "4")]
     pub leader_hint: u32,
     /// From here on only in answers to typed requests.
+    /// 0 with the error bad_frame: of a frame that could not be read; the connection is closed behind this answer.
     #[prost(uint64, tag = "16")]
     pub request_id: u64,
     /// The revision of the state that the answer speaks of.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::super::limits::Memory;
 use super::super::{Admission, Asked, CloseReason, NetLimits, Session, Turn};
 use super::{Store, node_id, put_done, value};
 use crate::api::{IfNotLeading, Outcome, Reply, Request};
-use crate::base::limits::LINE_BYTES_MAX;
+use crate::base::limits::{LINE_BYTES_MAX, SMALL_CLIENT_BYTES};
 use crate::base::{Operation, Random, Revision};
 use crate::wire;
 
@@ -68,7 +69,7 @@ impl Talk {
     fn answer(&mut self, place: usize, reply: Reply) {
         let asked = self.asked.remove(place);
         self.admission.give_back(1);
-        self.session.on_reply(asked.sequence, reply);
+        self.session.on_reply(asked.sequence, reply, &self.admission);
         self.advance();
     }
 
@@ -105,6 +106,57 @@ fn a_read_waits_for_earlier_writes_and_a_write_for_earlier_reads() {
     talk.answer(0, Reply { result: Ok(deleted), leader: None });
     assert_eq!(talk.asks(), ["status"], "a status is a read");
     assert_eq!(talk.hears(), "OK\nOK\n1\n2\n(nil)\n");
+}
+
+fn large() -> Reply {
+    value(&"x".repeat(SMALL_CLIENT_BYTES).into())
+}
+
+#[test]
+fn where_memory_is_scarce_one_large_answer_is_held_at_a_time() {
+    let mut talk = talk();
+    talk.admission.set_memory(Memory::Scarce);
+    talk.says("GET a\nGET b\nGET c\n");
+    assert_eq!(talk.asks(), ["get a"], "it may be as large as any");
+    talk.answer(0, large());
+    assert_eq!(talk.asks(), [""; 0], "the first is not read yet");
+    assert!(talk.hears().starts_with("xxx"));
+    assert_eq!(talk.asks(), ["get b"]);
+    talk.admission.set_memory(Memory::Free);
+    talk.advance();
+    assert_eq!(talk.asks(), ["get b", "get c"]);
+}
+
+#[test]
+fn where_memory_is_short_what_would_be_more_than_a_little_is_refused_and_no_write() {
+    let mut talk = talk();
+    talk.says("GET a\nGET b\nGET c\n");
+    talk.admission.set_memory(Memory::Short);
+    let half = value(&"x".repeat(SMALL_CLIENT_BYTES / 2).into());
+    talk.answer(2, half.clone());
+    talk.answer(1, half);
+    talk.answer(0, large());
+    let heard = talk.hears();
+    let lines: Vec<&str> = heard.lines().map(|line| &line[..9]).collect();
+    assert_eq!(lines, ["ERR busy ", "ERR busy ", "xxxxxxxxx"], "the last of them came first, and fitted");
+    talk.says("PUT a 1\nSTATUS\n");
+    talk.answer(0, put_done());
+    assert_eq!(talk.hears(), "OK\n");
+}
+
+#[test]
+fn where_memory_is_short_a_listing_goes_on_in_small_pages() {
+    let mut talk = talk();
+    talk.admission.set_memory(Memory::Short);
+    talk.says("LIST\n");
+    assert_eq!(talk.asks(), ["list 64 after -"]);
+    let long: Vec<String> = (10..74).map(|number| format!("{number}{}", "k".repeat(4094))).collect();
+    talk.answer(0, keys(&long.iter().map(|key| &**key).collect::<Vec<_>>(), true));
+    assert_eq!(talk.hears(), long.join("\n") + "\n");
+    assert!(talk.asks()[0].starts_with("list 64 after 73k"), "{:?}", talk.asks());
+    talk.admission.set_memory(Memory::Free);
+    talk.answer(0, keys(&["z"], true));
+    assert_eq!(talk.asks(), ["list 1000 after z"]);
 }
 
 /// Each is linearizable by itself. Together, one of the leader's state as it was later could be answered first.
@@ -383,7 +435,7 @@ fn a_read_that_waits_for_room_goes_when_the_answers_before_it_were_taken() {
     assert!(talk.asks().is_empty(), "the first answer was not taken");
     let output = talk.session.pipeline().output();
     output.advance(output.len());
-    assert!(talk.session.pipeline().has_work());
+    assert!(talk.session.pipeline().has_work(&talk.admission));
     talk.advance();
     assert_eq!(talk.asks(), ["get b"]);
 }
@@ -464,13 +516,13 @@ fn pipelining_changes_nothing_that_a_client_can_see() {
                 1 if !replies.is_empty() => {
                     let (sequence, reply) = replies.remove(random.below(replies.len() as u64) as usize);
                     piped.admission.give_back(1);
-                    piped.session.on_reply(sequence, reply);
+                    piped.session.on_reply(sequence, reply, &piped.admission);
                     piped.advance();
                 }
                 _ => heard += &piped.hears(),
             }
             let quiet = !piped.session.has_output() && piped.asked.is_empty() && replies.is_empty();
-            if input.is_empty() && quiet && !piped.session.pipeline().has_work() {
+            if input.is_empty() && quiet && !piped.session.pipeline().has_work(&piped.admission) {
                 break;
             }
         }

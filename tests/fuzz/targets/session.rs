@@ -92,7 +92,7 @@ fn converse(said: &[u8], choose: &mut dyn FnMut(Choice, usize) -> usize) -> Hear
             let Asked { sequence, request, .. } = asked.remove(choose(Choice::Answer, asked.len()));
             assert_eq!(request.check(), Ok(()), "what is passed on was checked");
             admission.give_back(1);
-            session.on_reply(sequence, answer(&request));
+            session.on_reply(sequence, answer(&request), &admission);
         } else if session.wants_input() && !unsaid.is_empty() {
             let (now, later) = unsaid.split_at(choose(Choice::Bytes, unsaid.len()));
             session.on_bytes(now);

@@ -14,7 +14,7 @@ use super::super::checkers::{Verdict, memory};
 use super::super::faults::Fault;
 use super::super::node::Actor;
 use super::super::world::{Event, World};
-use super::thread::{ClientSession, NodeNet};
+use super::thread::ClientSession;
 
 impl World {
     /// A client's connection reaches the node.
@@ -37,7 +37,7 @@ impl World {
             return Ok(());
         };
         debug_assert_eq!(epoch, self.nodes[at].epoch);
-        if let Some(session) = self.net(at).and_then(|net| net.session(connection)) {
+        if let Some((session, _)) = self.net(at).and_then(|net| net.session(connection)) {
             if session.reading > 0 {
                 session.held.extend_from_slice(bytes);
                 return Ok(());
@@ -63,8 +63,8 @@ impl World {
     pub(super) fn on_reply(&mut self, at: usize, origin: Origin, reply: Reply) {
         let Some(net) = self.net(at) else { return };
         net.admission.give_back(1);
-        if let Some(session) = net.session(origin.connection) {
-            session.session.on_reply(origin.sequence, reply);
+        if let Some((session, admission)) = net.session(origin.connection) {
+            session.session.on_reply(origin.sequence, reply, admission);
             if !net.touched.contains(&origin.connection) {
                 net.touched.push(origin.connection);
             }
@@ -75,11 +75,7 @@ impl World {
     pub(super) fn advance(&mut self, at: usize, connection: ConnectionId) -> Verdict {
         let (epoch, stands, mut pending) = (self.nodes[at].epoch, self.plan.read_stands, None);
         let Some((actors, mut exits)) = self.turn(at, Actor::Net) else { return Ok(()) };
-        let NodeNet { admission, sessions, .. } = &mut actors.net;
-        let Some(client) = sessions.get_mut(&connection.slot).filter(|it| it.generation == connection.generation)
-        else {
-            return Ok(());
-        };
+        let Some((client, admission)) = actors.net.session(connection) else { return Ok(()) };
         let mut asked: Vec<Asked> = Vec::new();
         let mut output = BytesMut::new();
         loop {
@@ -167,9 +163,9 @@ impl World {
     fn answer(&mut self, at: usize, connection: ConnectionId, replies: Vec<(u64, Reply)>) -> Verdict {
         let Some(net) = self.net(at) else { return Ok(()) };
         net.admission.give_back(replies.len());
-        let Some(client) = net.session(connection) else { return Ok(()) };
+        let Some((client, admission)) = net.session(connection) else { return Ok(()) };
         client.reading -= 1;
-        replies.into_iter().for_each(|(sequence, reply)| client.session.on_reply(sequence, reply));
+        replies.into_iter().for_each(|(sequence, reply)| client.session.on_reply(sequence, reply, admission));
         let held = std::mem::take(&mut client.held);
         client.session.on_bytes(&held);
         self.advance(at, connection)

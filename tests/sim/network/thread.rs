@@ -86,8 +86,10 @@ impl NodeNet {
         free
     }
 
-    pub fn session(&mut self, id: ConnectionId) -> Option<&mut ClientSession> {
-        self.sessions.get_mut(&id.slot).filter(|session| session.generation == id.generation)
+    /// With what all sessions of the node may still take.
+    pub fn session(&mut self, id: ConnectionId) -> Option<(&mut ClientSession, &mut Admission)> {
+        let session = self.sessions.get_mut(&id.slot).filter(|session| session.generation == id.generation)?;
+        Some((session, &mut self.admission))
     }
 }
 

@@ -1,9 +1,10 @@
 //! The rows of the table: one load, the same for every system that can take it.
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use limit::leftovers::Process;
 use loadgen::driver::{Driver, Settings, Until};
 use loadgen::link::Protocol;
 use loadgen::plan::{Distribution, Mixer, Plan};
@@ -107,7 +108,7 @@ fn run_etcd(workload: &Workload, on: &Running, programs: &Programs, duration: Du
     command.args(["--read-share", &workload.read_share.to_string()]);
     command.args(workload.rate.iter().flat_map(|rate| ["--rate".to_string(), rate.to_string()]));
     command.args(["--duration-s", &duration.as_secs().max(1).to_string(), "--warmup-s", "1"]);
-    let output = command.stderr(Stdio::piped()).output()?;
+    let output = Process::output(&mut command)?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
@@ -124,8 +125,11 @@ pub fn fill(on: &Running, programs: &Programs) -> io::Result<()> {
             let preload = ["--preload", "--duration-s", "1", "--warmup-s", "0", "--clients", "16", "--value-bytes"];
             let mut command = Command::new(&programs.compare_etcd);
             command.args(["--endpoints", &on.addresses.join(",")]).args(preload).arg(VALUE_BYTES.to_string());
-            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-            return if status.success() { Ok(()) } else { Err(io::Error::other("etcd takes no writes")) };
+            return if Process::output(&mut command)?.status.success() {
+                Ok(())
+            } else {
+                Err(io::Error::other("etcd takes no writes"))
+            };
         }
     };
     write_each_key(on, protocol, KEYS, VALUE_BYTES, 4)

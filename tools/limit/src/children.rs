@@ -32,8 +32,8 @@ impl Server {
         command.arg("serve").arg(role);
         command.args(file.map(|file| ["--file".into(), file.as_os_str().to_owned()]).into_iter().flatten());
         command.args(followers.iter().flat_map(|address| ["--follower".to_string(), address.to_string()]));
-        let (_process, address) = start(command)?;
-        Ok(Server { _process, address })
+        let (process, address) = start(command)?;
+        Ok(Server { _process: process, address })
     }
 }
 

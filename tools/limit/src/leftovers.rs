@@ -2,9 +2,9 @@
 //! remove them; and since no guard is dropped when a signal ends a process, a thread waits for signals and does it then.
 
 use std::ffi::c_int;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -42,9 +42,15 @@ fn end_by(signal: c_int) {
     // All at once: none is to say that another one has gone.
     processes.iter().for_each(|process| drop(lock(process).kill()));
     processes.iter().for_each(|process| end(process));
-    // One that is gone already needs no removal.
-    left.directories.iter().for_each(|directory| drop(std::fs::remove_dir_all(directory)));
-    eprintln!("ended by signal {signal}: all that was started is stopped, and its data removed");
+    eprintln!("ended by signal {signal}: the servers that were started are stopped");
+    for directory in &left.directories {
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                eprintln!("{} is left: {error}", directory.display());
+            }
+            _ => {}
+        }
+    }
     std::process::exit(128 + signal);
 }
 
@@ -82,6 +88,21 @@ impl Process {
         end(&self.0);
     }
 
+    /// Waits for its end, and gives all that it says.
+    pub fn output(command: &mut Command) -> io::Result<Output> {
+        let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let (stdout, stderr) = {
+            let mut child = lock(&process.0);
+            (child.stdout.take(), child.stderr.take())
+        };
+        let (stdout, stderr) = std::thread::scope(|scope| {
+            let stderr = scope.spawn(|| read(stderr));
+            (read(stdout), stderr.join().unwrap_or_else(|_| Ok(Vec::new())))
+        });
+        let status = lock(&process.0).wait()?;
+        Ok(Output { status, stdout: stdout?, stderr: stderr? })
+    }
+
     /// How it ended, if it has.
     pub fn ended(&self) -> Option<ExitStatus> {
         lock(&self.0).try_wait().ok().flatten()
@@ -93,6 +114,12 @@ impl Drop for Process {
         let _left = lock(&LEFT);
         self.kill();
     }
+}
+
+fn read(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes))?;
+    Ok(bytes)
 }
 
 fn end(process: &Mutex<Child>) {

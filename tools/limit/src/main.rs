@@ -180,7 +180,7 @@ fn serve(role: Role, file: Option<&Path>, followers: &[SocketAddr]) -> io::Resul
 // ---- measuring -------------------------------------------------------------------------------------------------
 
 fn measure_relay(load: &LoadArguments) -> io::Result<Value> {
-    allow_connections(load.clients.into())?;
+    allow_connections(load.clients.into(), "--clients")?;
     let directory = leftovers::directory_in(&load.measure.directory)?;
     let file = |name: &str| directory.path().join(name);
     let followers = ["relay-b", "relay-c"].map(|name| Server::start("relay-follower", Some(&file(name)), &[]));
@@ -191,7 +191,7 @@ fn measure_relay(load: &LoadArguments) -> io::Result<Value> {
 }
 
 fn measure_echo(load: &LoadArguments) -> io::Result<Value> {
-    allow_connections(load.clients.into())?;
+    allow_connections(load.clients.into(), "--clients")?;
     let server = Server::start("echo", None, &[])?;
     drive(server.address, load)
 }

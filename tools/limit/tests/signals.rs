@@ -34,7 +34,7 @@ fn a_signal_ends_the_servers_and_removes_their_files() {
     for signal in [Signal::INT, Signal::TERM] {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let limit = Command::new(env!("CARGO_BIN_EXE_limit"))
-            .args(["relay", "--clients", "1", "--duration-s", "600", "--directory"])
+            .args(["relay", "--clients", "1", "--duration-s", "60", "--directory"])
             .arg(directory.path())
             .stderr(Stdio::piped())
             .spawn()

@@ -15,23 +15,21 @@ use raftkv::client::{Connection, Patience};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections to one node, held by another process. Dropped, they end.
-pub struct Idle {
-    _process: Process,
-}
+pub struct Idle(#[expect(dead_code, reason = "it ends with this")] Process);
 
 impl Idle {
     /// Returns once all are there.
     pub fn connect(address: &str, count: u64) -> io::Result<Idle> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["hold", address, &count.to_string()]);
-        limit::children::start(command).map(|(_process, _)| Idle { _process })
+        limit::children::start(command).map(|(process, _)| Idle(process))
     }
 }
 
 /// In the child: connects, says so once all connections are there, and holds them until its parent ends. Each has
 /// asked something, as clients do that find out whom they talk to: a connection that never said anything costs less.
 pub fn hold(address: SocketAddr, count: usize) -> io::Result<()> {
-    allow_connections(count as u64)?;
+    allow_connections(count as u64, "--connections")?;
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
         let patience = Patience::until(Instant::now() + PATIENCE);

@@ -84,7 +84,10 @@ impl Stage {
         match growth {
             Growth::Nodes => [3, 5, 7].into_iter().try_for_each(|nodes| stage.add_cluster(setup, nodes, &[]))?,
             Growth::Connections => {
-                loadgen::descriptors::allow_connections(setup.arguments.connections + BUSY_CONNECTIONS)?;
+                loadgen::descriptors::allow_connections(
+                    setup.arguments.connections + BUSY_CONNECTIONS,
+                    "--connections",
+                )?;
                 let most = (setup.arguments.connections + BUSY_CONNECTIONS).to_string();
                 let options = ["--connections-max".to_string(), most];
                 (0..2).try_for_each(|_| stage.add_cluster(setup, 3, &options))?;
