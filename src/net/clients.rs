@@ -263,10 +263,14 @@ impl Net {
         }
         let has_work = session.pipeline().has_work(&self.admission) || may_write_more;
         let has_unread_input = connection.readable && session.wants_input() && !removed(Guard::UnreadForgotten);
-        // What it holds now decides, and what it held when it was last looked at does not.
-        self.account(id);
-        if has_work || (has_unread_input && !self.is_starved(id)) {
+        if has_work {
             self.make_ready(id);
+        } else if has_unread_input {
+            // What it holds now decides, and what it held when it was last looked at does not.
+            self.account(id);
+            if !self.is_starved(id) {
+                self.make_ready(id);
+            }
         }
     }
 

@@ -367,12 +367,9 @@ impl Pipeline {
                 }
                 let dispatched = State::Dispatched { is_write, cost_bytes };
                 let slot = &mut self.slots[self.cursor];
-                if let Style::Listing(listing) = &mut slot.style {
-                    listing.in_flight = true;
-                }
-                let is_listing = matches!(slot.style, Style::Listing(_));
                 if let State::Waiting { mut request, if_not_leading } = std::mem::replace(&mut slot.state, dispatched) {
-                    if is_listing && let Request::List { limit, .. } = &mut request {
+                    if let (Style::Listing(listing), Request::List { limit, .. }) = (&mut slot.style, &mut request) {
+                        listing.in_flight = true;
                         *limit = page_keys(*limit, memory);
                     }
                     let sequence = self.first_sequence + self.cursor as u64;

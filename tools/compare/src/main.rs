@@ -210,10 +210,7 @@ fn heading(common: &Common, versions: &[&Path], directory: &Path, settings: &str
     lines.push(format!(
         "- {rounds} rounds of {seconds} s for each load on each system, interleaved; median (lowest-highest)"
     ));
-    let quoted = |argument: String| match argument.contains(' ') {
-        true => format!("\"{argument}\""),
-        false => argument,
-    };
+    let quoted = |argument: String| if argument.contains(' ') { format!("\"{argument}\"") } else { argument };
     let given: Vec<String> = std::env::args().skip(1).map(quoted).collect();
     lines.push(format!("- command: `cargo run --release -p compare -- {}`", given.join(" ")));
     lines.join("\n") + "\n"

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use loadgen::descriptors::allow_connections;
 use loadgen::link::Protocol;
 use loadgen::report::Report;
 use raftkv::client::{Client, ClientSettings};
@@ -84,12 +85,9 @@ impl Stage {
         match growth {
             Growth::Nodes => [3, 5, 7].into_iter().try_for_each(|nodes| stage.add_cluster(setup, nodes, &[]))?,
             Growth::Connections => {
-                loadgen::descriptors::allow_connections(
-                    setup.arguments.connections + BUSY_CONNECTIONS,
-                    "--connections",
-                )?;
-                let most = (setup.arguments.connections + BUSY_CONNECTIONS).to_string();
-                let options = ["--connections-max".to_string(), most];
+                let most = setup.arguments.connections + BUSY_CONNECTIONS;
+                allow_connections(most, "--connections")?;
+                let options = ["--connections-max".to_string(), most.to_string()];
                 (0..2).try_for_each(|_| stage.add_cluster(setup, 3, &options))?;
             }
             Growth::Keys => (0..2).try_for_each(|_| stage.add_cluster(setup, 3, &[]))?,
